@@ -1,0 +1,1 @@
+"""Kubernetes for machines behind bad links, on Twisted."""

@@ -1,0 +1,1 @@
+"""What users write in YAML, and what Kubernetes answers."""

@@ -1,0 +1,1 @@
+"""The embedded Kubernetes API: the default when no cluster is given."""

@@ -1,0 +1,1 @@
+"""CloudHub: accepts edges; owns sessions, queues and acknowledgements."""

@@ -1,0 +1,1 @@
+"""EdgeController: Kubernetes objects down, status up."""

@@ -1,0 +1,1 @@
+"""Configuration: upstream's YAML keys and defaults, loaded strictly."""

@@ -1,0 +1,1 @@
+"""Edged: runs pods."""

@@ -1,0 +1,1 @@
+"""EdgeHub: keeps the connection to the cloud."""

@@ -1,0 +1,1 @@
+"""MetaManager: the edge's copy of its objects."""

@@ -1,0 +1,1 @@
+"""twistd plugins: command lines of the roles."""

@@ -1,0 +1,1 @@
+"""The cloud-edge channel, used by both ends."""

@@ -1,0 +1,48 @@
+"""Package description of KubeEdge-TX; tool settings are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+
+setup(
+    name="kubeedge-tx",
+    version="0.1.0",
+    description="Kubernetes for machines behind bad links, in Python on Twisted",
+    long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # A plain path entry: with the import hook that setuptools would use otherwise, an
+    # editable install hides twisted/plugins from Twisted.
+    package_dir={"": "."},
+    packages=[
+        *find_packages(include=["kubeedge_tx", "kubeedge_tx.*"]),
+        "twisted.plugins",
+    ],
+    package_data={
+        "kubeedge_tx": ["py.typed"],
+        "kubeedge_tx.api": ["crds/*.yaml"],
+        "kubeedge_tx.apiserver": ["data/*"],
+        "kubeedge_tx.store": ["schema/*.sql"],
+    },
+    install_requires=[
+        "twisted >= 26.10",
+        "autobahn >= 26.6.2",
+        "txaio >= 26.6",
+        "service-identity >= 26.1",
+        "pyopenssl >= 26.4",
+        "treq >= 26.7",
+        "kubernetes >= 37",
+        "docker >= 7.2",
+        "zope.interface >= 8.7",
+        "cryptography >= 50",
+        "msgspec >= 0.22",
+        "PyYAML >= 6.0.3",
+        "PyJWT >= 2.15",
+        "jsonschema >= 4.26",
+        "prometheus-client >= 0.26",
+        "click >= 8.5",
+        "rich >= 15",
+    ],
+)
