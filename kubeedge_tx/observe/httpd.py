@@ -65,7 +65,8 @@ class StatusServer:
 
         :raises twisted.internet.error.CannotListenError: the port is taken.
         """
-        return self._endpoint.listen(self._site).addCallback(self._listens)
+        listening: Deferred[Any] = self._endpoint.listen(self._site)
+        return listening.addCallback(self._listens)
 
     def stopService(self) -> Deferred[None] | None:
         """Stop listening."""

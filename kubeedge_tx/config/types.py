@@ -1,0 +1,46 @@
+"""Small types that several blocks of configuration share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+"""A TCP port; 0 takes a free one."""
+
+Positive = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=0)]
+
+Duration = Annotated[str, Meta(pattern=r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$|^0$")]
+"""A Go duration: ``10s``, ``1m30s``."""
+
+LogLevel = Literal["debug", "info", "warn", "error"]
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """A block of configuration; an unknown key in it is an error."""
+
+
+class MonitorServer(Block, frozen=True, kw_only=True):
+    """The local port with ``/healthz``, ``/readyz`` and ``/metrics``."""
+
+    bind_address: str = "127.0.0.1:9091"
+    """``HOST:PORT``; port 0 takes a free one."""
+    enable_profiling: bool = False
+    """Kept for upstream's files; there is no profiling endpoint here."""
+
+
+def split_address(address: str, what: str) -> tuple[str, int]:
+    """Split ``HOST:PORT`` or ``[IPv6]:PORT``.
+
+    :param what: the key's path, for the error.
+    :raises ConfigError: no port, or not a port.
+    """
+    from kubeedge_tx.errors import ConfigError
+
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(what, f"expected HOST:PORT, got {address!r}")
+    return host.strip("[]"), int(port)
