@@ -83,9 +83,9 @@ class KeyedWorkers:
                 self._ready.append(key)
             else:
                 self._queues.pop(key, None)
-            while self._submitters and self._waiting < self._backlog:
-                self._submitters.popleft().callback(None)
             self._start_more()
+            while self._submitters and self._waiting <= self._backlog:
+                self._submitters.popleft().callback(None)
             if not len(self):
                 idle, self._idle = self._idle, []
                 for waiter in idle:

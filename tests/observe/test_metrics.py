@@ -1,0 +1,110 @@
+"""Metrics in Prometheus' text form, and the port that shows them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+from prometheus_client.parser import text_string_to_metric_families
+from treq.testing import StubTreq
+from twisted.logger import Logger
+from twisted.trial.unittest import SynchronousTestCase
+
+from kubeedge_tx.observe.httpd import StatusServer
+from kubeedge_tx.observe.logs import observer
+from kubeedge_tx.observe.metrics import Metrics
+
+
+class MetricsTests(SynchronousTestCase):
+    """What Prometheus reads is what was counted."""
+
+    def test_read_back_by_prometheus(self) -> None:
+        """Prometheus' own parser gets every number, label and bucket back."""
+        metrics = Metrics()
+        counter = metrics.counter("frames_total", "Frames.", ("node",))
+        counter.inc('a"\\\n', by=2)
+        metrics.gauge("sessions", "Sessions.", read=lambda: 7)
+        by_node = metrics.gauge("depth", "Depth.", ("node",))
+        by_node.set(3, "b")
+        by_node.set(4, "c")
+        by_node.remove("c")
+        histogram = metrics.histogram("wait_seconds", "Wait.", buckets=(0.1, 1.0))
+        for value in (0.05, 0.5, 5.0):
+            histogram.observe(value)
+        samples = {
+            (s.name, tuple(s.labels.items())): s.value
+            for family in text_string_to_metric_families(metrics.text())
+            for s in family.samples
+        }
+        self.assertEqual(
+            samples,
+            {
+                ("frames_total", (("node", 'a"\\\n'),)): 2,
+                ("sessions", ()): 7,
+                ("depth", (("node", "b"),)): 3,
+                ("wait_seconds_bucket", (("le", "0.1"),)): 1,
+                ("wait_seconds_bucket", (("le", "1"),)): 2,
+                ("wait_seconds_bucket", (("le", "+Inf"),)): 3,
+                ("wait_seconds_sum", ()): 5.55,
+                ("wait_seconds_count", ()): 3,
+            },
+        )
+
+
+class StatusServerTests(SynchronousTestCase):
+    """/healthz, /readyz and /metrics."""
+
+    def test_answers(self) -> None:
+        """Healthy while it runs, ready when it says so, metrics always."""
+        why: list[str | None] = ["waiting for the API server"]
+        metrics = Metrics()
+        metrics.counter("x_total", "X.").inc()
+        server = StatusServer(None, metrics, lambda: why[0], interface="127.0.0.1", port=0)
+        http = StubTreq(server._site.resource)
+
+        def get(path: str) -> tuple[int, str]:
+            response = self.successResultOf(http.get(f"http://x/{path}"))
+            return response.code, self.successResultOf(http.text_content(response))
+
+        self.assertEqual(get("healthz"), (200, "ok\n"))
+        self.assertEqual(get("readyz"), (503, "not ready: waiting for the API server\n"))
+        why[0] = None
+        self.assertEqual(get("readyz")[0], 200)
+        self.assertIn("x_total 1", get("metrics")[1])
+
+
+class LogTests(SynchronousTestCase):
+    """Log lines for people and for machines."""
+
+    def lines(self, form: str, level: str = "info") -> tuple[Logger, io.StringIO]:
+        stream = io.StringIO()
+        return Logger("kubeedge_tx.x", observer=observer(stream, level=level, form=form)), stream
+
+    def test_text(self) -> None:
+        """A line has its level, where it came from, and what happened."""
+        log, stream = self.lines("text")
+        log.info("node {node} connected", node="edge-1")
+        log.debug("not shown")
+        self.assertIn(" info     x: node edge-1 connected\n", stream.getvalue())
+        self.assertNotIn("not shown", stream.getvalue())
+
+    def test_json(self) -> None:
+        """Each line is one JSON object with the event's fields."""
+        log, stream = self.lines("json")
+        log.warn("node {node} cut", node="edge-1", seconds=30)
+        line = json.loads(stream.getvalue())
+        self.assertEqual(
+            (line["level"], line["text"], line["event"], line["node"], line["seconds"]),
+            ("warn", "node edge-1 cut", "node {node} cut", "edge-1", 30),
+        )
+
+    def test_failure_without_variables(self) -> None:
+        """A traceback shows where, never the values that were at hand."""
+        log, stream = self.lines("text")
+        password = "hunter2"
+        try:
+            raise ValueError(len(password))
+        except ValueError:
+            log.failure("could not do it")
+        self.assertIn("ValueError: 7", stream.getvalue())
+        self.assertNotIn("hunter2'", stream.getvalue())
