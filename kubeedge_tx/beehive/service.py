@@ -105,14 +105,17 @@ class OrderedService(Service):
     """Start children one after another and stop them in reverse, waiting for each.
 
     ``MultiService`` starts and stops its children all at once and drops the Deferreds
-    that ``startService`` returns, so a failed start would go unnoticed.
+    that ``startService`` returns, so a failed start would go unnoticed. A subclass whose
+    children are built from what earlier ones found out overrides :meth:`start_children`.
 
     :param stop_timeout: seconds each child has to stop before the next one is told to.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, children: Sequence[Any], stop_timeout: float) -> None:
+    def __init__(
+        self, clock: IReactorTime, children: Sequence[Any] = (), stop_timeout: float = 10.0
+    ) -> None:
         self._clock = clock
         self._children = children
         self._stop_timeout = stop_timeout
@@ -132,11 +135,19 @@ class OrderedService(Service):
             self._starting.cancel()
         return Deferred.fromCoroutine(self._stop())
 
+    async def start_child(self, child: Any) -> None:
+        """Start one more child and wait until it runs."""
+        self._started.append(child)
+        await maybeDeferred(child.startService)
+
+    async def start_children(self) -> None:
+        """Start the children given, in order."""
+        for child in self._children:
+            await self.start_child(child)
+
     async def _start(self) -> None:
         try:
-            for child in self._children:
-                self._started.append(child)
-                await maybeDeferred(child.startService)
+            await self.start_children()
         except Exception:
             await self._stop()
             raise

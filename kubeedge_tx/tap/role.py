@@ -1,0 +1,223 @@
+"""What both roles do as a process: options, data directory, logs, readiness, fatal errors."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, Logger
+from twisted.python import usage
+from twisted.python.components import Componentized
+from twisted.python.failure import Failure
+
+from kubeedge_tx.beehive.fatal import end_process
+from kubeedge_tx.config.loader import dump, load_file
+from kubeedge_tx.errors import ConfigError, KubeEdgeError
+from kubeedge_tx.observe import logs
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def default_data_dir() -> Path:
+    """Where a role keeps its data if nobody says otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/kubeedge")
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(state) / "kubeedge-tx"
+
+
+class RoleOptions(usage.Options, Generic[C]):
+    """The command line that both roles share. A subclass names ``form`` and ``minimal``."""
+
+    form: type[C]
+    config: C
+    minimal: tuple[str, ...] = ()
+    """Paths of the keys that ``--minconfig`` prints."""
+
+    optParameters = [  # noqa: RUF012 - usage.Options wants a list
+        ["config", None, None, "YAML file with upstream's keys"],
+        ["data-dir", None, None, "where databases, keys and ready.json are kept"],
+        ["log-level", None, "info", "debug, info, warn or error"],
+        ["log-format", None, "text", "text or json"],
+    ]
+
+    def opt_defaultconfig(self) -> None:
+        """Print the whole configuration with its defaults, and exit."""
+        sys.stdout.write(dump(self.form()))
+        raise SystemExit(0)
+
+    def opt_minconfig(self) -> None:
+        """Print the keys that most people change, and exit."""
+        sys.stdout.write(dump_part(self.form(), self.minimal))
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        """Read the configuration.
+
+        :raises usage.UsageError: it cannot be used; the text is one line.
+        """
+        if self["log-level"] not in logs.LEVELS:
+            raise usage.UsageError(f"--log-level: expected {', '.join(logs.LEVELS)}")
+        if self["log-format"] not in ("text", "json"):
+            raise usage.UsageError("--log-format: expected text or json")
+        try:
+            self.config = (
+                load_file(Path(self["config"]), self.form) if self["config"] else self.form()
+            )
+            self.apply()
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from None
+
+    def apply(self) -> None:
+        """Lay the command line over ``self.config``.
+
+        :raises ConfigError: an option cannot be used.
+        """
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory, absolute: ``twistd`` changes the working directory."""
+        return Path(self["data-dir"] or default_data_dir()).absolute()
+
+
+def dump_part(config: msgspec.Struct, paths: tuple[str, ...]) -> str:
+    """Write the named keys of a configuration, and ``apiVersion`` and ``kind``."""
+    import yaml
+
+    whole = msgspec.to_builtins(config)
+    part: dict[str, Any] = {"apiVersion": whole["apiVersion"], "kind": whole["kind"]}
+    for path in paths:
+        source, target = whole, part
+        *parents, last = path.split(".")
+        for parent in parents:
+            source, target = source[parent], target.setdefault(parent, {})
+        target[last] = source[last]
+    text: str = yaml.safe_dump(part, sort_keys=False)
+    return text
+
+
+class Role(Protocol):
+    """A role's core, as its process sees it."""
+
+    def startService(self) -> Deferred[None]:
+        """Fires when the role does its work."""
+
+    def stopService(self) -> Deferred[None]:
+        """Fires when everything is written and closed."""
+
+    def ports(self) -> dict[str, int]:
+        """The ports it listens on, by name."""
+
+
+class RoleService(Service):
+    """One role as a process.
+
+    :param build: makes the core; called once the process is what it will be, since
+        ``twistd`` daemonizes after ``makeService``.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, options: RoleOptions[Any], build: Callable[[], Role], name: str
+    ) -> None:
+        self._reactor = reactor
+        self._options = options
+        self._build = build
+        self._core: Role | None = None
+        self._lock: int | None = None
+        self._starting: Deferred[None] | None = None
+        self.setName(name)
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Bring our log observer along, unless ``twistd --logger`` was given."""
+        if isinstance(parent, Componentized) and not parent.getComponent(ILogObserver):
+            observer = logs.observer(
+                sys.stdout, level=self._options["log-level"], form=self._options["log-format"]
+            )
+            parent.setComponent(ILogObserver, observer)
+        super().setServiceParent(parent)
+
+    @property
+    def _ready_file(self) -> Path:
+        return self._options.data_dir / "ready.json"
+
+    def startService(self) -> None:
+        super().startService()
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        self._take_data_dir()
+        self._core = self._build()
+        await self._core.startService()
+        ports = self._core.ports()
+        text = json.dumps({"pid": os.getpid(), "ports": ports})
+        draft = self._ready_file.with_suffix(".tmp")
+        draft.write_text(text + "\n")
+        draft.rename(self._ready_file)
+        listed = ", ".join(f"{name} {port}" for name, port in ports.items())
+        self._log.info("{role} is ready: {listed}", role=self.name, listed=listed)
+
+    async def _stop(self) -> None:
+        if self._lock is not None:
+            self._ready_file.unlink(missing_ok=True)
+        if self._starting is not None:
+            self._starting.cancel()
+        if self._core is not None:
+            await self._core.stopService()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _take_data_dir(self) -> None:
+        data_dir = self._options.data_dir
+        try:
+            data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                "--data-dir", f"{data_dir} cannot be used: {error.strerror}; name another one"
+            ) from None
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise ConfigError(
+                "--data-dir",
+                f"{data_dir} is in use by another process; stop it, or name another directory",
+            ) from None
+        self._lock = lock
+        self._ready_file.unlink(missing_ok=True)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(CancelledError) and not self.running:
+            return
+        end_process(self._reactor, explain(failure), failure)
+
+
+def explain(failure: Failure) -> str:
+    """Say in one line why a role could not start."""
+    error = failure.value
+    if isinstance(error, CannotListenError):
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        return (
+            f"cannot listen on {error.interface or '*'}:{error.port}: {reason}; "
+            "stop what holds the port, or configure another one (0 takes a free one)"
+        )
+    if isinstance(error, KubeEdgeError):
+        return str(error)
+    return f"{type(error).__name__}: {error}\n{failure.getTraceback()}"

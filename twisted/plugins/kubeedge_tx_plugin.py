@@ -1,0 +1,17 @@
+"""The roles that ``twistd`` can start."""
+
+from twisted.application.service import ServiceMaker
+
+kubeedge_cloud = ServiceMaker(
+    "KubeEdge-TX cloud",
+    "kubeedge_tx.tap.cloud",
+    "The cloud side of KubeEdge: CloudHub, controllers, certificates.",
+    "kubeedge-cloud",
+)
+
+kubeedge_edge = ServiceMaker(
+    "KubeEdge-TX edge",
+    "kubeedge_tx.tap.edge",
+    "The edge agent of KubeEdge: runs pods behind a bad link.",
+    "kubeedge-edge",
+)
