@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from kubeedge_tx.errors import StoreError
+from kubeedge_tx.store.meta import Identity, MetaStore, identify
+from tests.fakes.database import DirectDatabase
+
+
+def pod(name: str = "web", uid: str = "u1", version: str = "5", **more: Any) -> bytes:
+    metadata = {"name": name, "namespace": "default", "uid": uid, "resourceVersion": version}
+    return json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, **more}).encode()
+
+
+class MetaStoreTests(SynchronousTestCase):
+    """Rows in memory are the rows on disk."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "edge.db"
+        self.open()
+
+    def open(self) -> None:
+        self.database = DirectDatabase(self.path)
+        self.store = MetaStore(self.database)
+        self.successResultOf(Deferred.fromCoroutine(self.store.load()))
+
+    def sql(self, text: str) -> list[Any]:
+        rows: list[Any] = self.successResultOf(
+            self.database.read(lambda cursor: cursor.execute(text).fetchall())
+        )
+        return rows
+
+    def test_survives_restart(self) -> None:
+        """What was put is there after a kill, and is replaced, not doubled."""
+        self.successResultOf(self.store.put("default/pod/web", "pod", pod(version="5")))
+        self.successResultOf(self.store.put("default/pod/web", "pod", pod(version="6")))
+        self.successResultOf(self.store.put("default/secret/s", "secret", b"{}"))
+        self.database.crash()
+        self.open()
+        self.assertEqual([row.identity.version for row in self.store.list("pod")], ["6"])
+        self.assertEqual(sorted(self.store.keys()), ["default/pod/web", "default/secret/s"])
+
+    def test_not_visible_before_commit(self) -> None:
+        """Nobody reads what a power cut could still take back."""
+        self.database.held = True
+        putting = self.store.put("default/pod/web", "pod", pod())
+        self.assertIsNone(self.store.get("default/pod/web"))
+        self.database.run()
+        self.successResultOf(putting)
+        row = self.store.get("default/pod/web")
+        assert row is not None
+        self.assertEqual(row.read()["kind"], "Pod")
+
+    def test_failed_write_leaves_memory_alone(self) -> None:
+        """A disk error reaches the caller, and the old row stays."""
+        self.successResultOf(self.store.put("default/pod/web", "pod", pod(version="5")))
+        self.database.failing = StoreError("disk full")
+        self.failureResultOf(self.store.put("default/pod/web", "pod", pod(version="6")), StoreError)
+        self.failureResultOf(self.store.delete("default/pod/web"), StoreError)
+        row = self.store.get("default/pod/web")
+        assert row is not None
+        self.assertEqual(row.identity.version, "5")
+
+    def test_second_table(self) -> None:
+        """KubeEdge's tools find the object in meta_v2 under their key, and it goes with the row."""
+        self.successResultOf(self.store.put("default/pod/web", "pod", pod(version="5")))
+        device = {
+            "kind": "DeviceModel",
+            "apiVersion": "devices.kubeedge.io/v1beta1",
+            "metadata": {"name": "m", "namespace": "ns"},
+        }
+        self.successResultOf(
+            self.store.put("ns/devicemodel/m", "devicemodel", json.dumps(device).encode())
+        )
+        self.successResultOf(self.store.put("default/podpatch/web", "podpatch", b'"{}"'))
+        columns = "key, group_version_resource, namespace, name, resource_version"
+        self.assertEqual(
+            self.sql(f"SELECT {columns} FROM meta_v2 ORDER BY key"),
+            [
+                ("/core/v1/pods/default/web", "/v1, Resource=pods", "default", "web", 5),
+                (
+                    "/devices.kubeedge.io/v1beta1/devicemodels/ns/m",
+                    "devices.kubeedge.io/v1beta1, Resource=devicemodels",
+                    "ns",
+                    "m",
+                    0,
+                ),
+            ],
+        )
+        self.successResultOf(self.store.delete("default/pod/web"))
+        self.assertEqual(self.sql("SELECT count(*) FROM meta_v2"), [(1,)])
+
+    def test_identity(self) -> None:
+        """Objects say who they are; anything else is nobody, and nothing raises."""
+        self.assertEqual(identify(pod()), Identity("v1", "Pod", "default", "web", "u1", "5"))
+        for other in (b"null", b'"OK"', b"[]", b"{", b'{"metadata": 3}', b"\xff", b"[" * 100_000):
+            self.assertEqual(identify(other), Identity(), other[:20])
