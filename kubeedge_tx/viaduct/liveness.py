@@ -68,33 +68,24 @@ class Liveness:
 class KeepaliveWindow:
     """The cloud's rule for an edge: a ``keepalive`` message at least every so often.
 
-    Only that message counts, whatever else was heard.
+    Only that message counts, whatever else was heard. While we have paused the edge
+    ourselves none can arrive: feed it then.
     Source: KubeEdge ``cloud/pkg/cloudhub/session``, ``cloudHub.keepaliveInterval``.
 
     :param limit: seconds between two, 30 by default upstream.
     :param now: when the session began.
     """
 
-    __slots__ = ("_fed", "_limit", "_paused")
+    __slots__ = ("_fed", "_limit")
 
     def __init__(self, *, limit: float, now: float) -> None:
         self._limit = limit
         self._fed = now
-        self._paused = False
 
     def feed(self, now: float) -> None:
         """Note a keepalive message."""
         self._fed = now
 
-    def pause(self) -> None:
-        """Rest: we have stopped reading, so no keepalive can arrive."""
-        self._paused = True
-
-    def resume(self, now: float) -> None:
-        """Start over: we read again."""
-        self._paused = False
-        self._fed = now
-
     def expired(self, now: float) -> bool:
         """Tell whether the last one is too long ago."""
-        return not self._paused and now - self._fed >= self._limit
+        return now - self._fed >= self._limit
