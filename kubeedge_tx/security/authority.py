@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -38,7 +40,14 @@ KUBEEDGE_SERIAL: Final = 1024
 SERVER_AUTH: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH: Final = ExtendedKeyUsageOID.CLIENT_AUTH
 
-_BAD: Final = (ValueError, TypeError, UnsupportedAlgorithm)
+_BAD: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 """What ``cryptography`` raises for bytes that it cannot read."""
 
 
@@ -242,8 +251,7 @@ class Authority:
         key = new_key()
         certificate = self._sign(
             key.public_key(),
-            [organization],
-            common_name,
+            _name([organization], common_name),
             x509.SubjectAlternativeName(names),
             [SERVER_AUTH],
             now=now,
@@ -257,7 +265,12 @@ class Authority:
         """Make a client's key and certificate (clientAuth), as for a kubeconfig."""
         key = new_key()
         certificate = self._sign(
-            key.public_key(), organizations, common_name, None, [CLIENT_AUTH], now=now, days=days
+            key.public_key(),
+            _name(organizations, common_name),
+            None,
+            [CLIENT_AUTH],
+            now=now,
+            days=days,
         )
         return KeyPair(cert_der=certificate, key_der=key_to_der(key))
 
@@ -278,41 +291,34 @@ class Authority:
         :raises CertificateError: see :func:`load_request`.
         """
         request = load_request(csr_der)
-        subject = request.subject
         try:
             names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             names = None
         except _BAD:
             raise CertificateError("the request has extensions that cannot be read") from None
-        return self._sign(
-            request.public_key(),
-            [str(o.value) for o in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)],
-            str(subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value),
-            names,
-            list(usages),
-            now=now,
-            days=days,
-        )
+        kept = (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
+        with _long_names_allowed():
+            asked = request.subject
+        # The attributes themselves, not copies: those would be refused beyond 64 characters.
+        subject = x509.Name([part for oid in kept for part in _parts(asked, oid)])
+        return self._sign(request.public_key(), subject, names, list(usages), now=now, days=days)
 
     def _sign(
         self,
         public_key: CertificatePublicKeyTypes,
-        organizations: Sequence[str],
-        common_name: str,
+        subject: x509.Name,
         names: x509.SubjectAlternativeName | None,
         usages: list[x509.ObjectIdentifier],
         *,
         now: datetime,
         days: int,
     ) -> bytes:
-        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in organizations]
-        attributes.append(x509.NameAttribute(NameOID.COMMON_NAME, common_name))
         # A certificate that outlives its authority would only mislead whoever reads it.
         until = min(now + timedelta(days=days), self._certificate.not_valid_after_utc)
         builder = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name(attributes))
+            .subject_name(subject)
             .issuer_name(self._certificate.subject)
             .public_key(public_key)
             .serial_number(_serial())
@@ -345,13 +351,15 @@ def load_request(csr_der: bytes) -> x509.CertificateSigningRequest:
         request = x509.load_der_x509_csr(csr_der)
         valid = request.is_signature_valid
         key = request.public_key()
+        with _long_names_allowed():
+            names = _parts(request.subject, NameOID.COMMON_NAME)
     except _BAD:
         raise CertificateError("not a certificate request in DER form") from None
     if not valid:
         raise CertificateError("the request's signature was not made with its own key")
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
         raise CertificateError(f"the request's RSA key has {key.key_size} bits, less than 2048")
-    if len(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)) != 1:
+    if len(names) != 1:
         raise CertificateError("the request's subject must have exactly one CN")
     return request
 
@@ -363,7 +371,10 @@ def make_request(
 
     :param attributes: the subject, as pairs such as ``(NameOID.COMMON_NAME, "x")``.
     """
-    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
+    with _long_names_allowed():
+        subject = x509.Name(
+            [x509.NameAttribute(oid, value, _validate=False) for oid, value in attributes]
+        )
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
 
@@ -401,6 +412,26 @@ def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 def utc(seconds: float) -> datetime:
     """A wall clock's seconds since 1970 as the ``now`` that this module takes."""
     return datetime.fromtimestamp(int(seconds), UTC)
+
+
+@contextmanager
+def _long_names_allowed() -> Iterator[None]:
+    """Keep ``cryptography`` quiet about a CN of more than X.509's 64 characters.
+
+    Kubernetes' node names may have 253, and Go and OpenSSL take them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
+
+
+def _name(organizations: Sequence[str], common_name: str) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in organizations]
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _parts(subject: x509.Name, oid: x509.ObjectIdentifier) -> list[x509.NameAttribute[str | bytes]]:
+    return subject.get_attributes_for_oid(oid)
 
 
 def _is_authority(certificate: x509.Certificate) -> bool:

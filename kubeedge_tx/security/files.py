@@ -30,21 +30,29 @@ def der_to_pem(label: str, der: bytes) -> bytes:
     )
 
 
-def pem_to_der(pem: bytes, label: str, what: str) -> bytes:
-    """Take the first block whose label ends in ``label`` out of a PEM text.
+def pem_blocks(pem: bytes, label: str, what: str) -> list[bytes]:
+    """Take every block whose label ends in ``label`` out of a PEM text; at least one.
 
     :param label: ``CERTIFICATE``, or ``PRIVATE KEY`` which also finds ``EC PRIVATE KEY``.
     :param what: names the text in the error: its file.
-    :raises CertificateError: there is no such block, or it is not base64.
+    :raises CertificateError: there is no such block, or one is not base64.
     """
-    for found in _PEM.finditer(pem):
-        if not found[1].endswith(label.encode("ascii")):
-            continue
-        try:
-            return base64.b64decode(b"".join(found[2].split()), validate=True)
-        except binascii.Error:
-            raise CertificateError(f"{what}: the {label} block is damaged") from None
-    raise CertificateError(f"{what}: no PEM block {label} in it")
+    try:
+        blocks = [
+            base64.b64decode(b"".join(found[2].split()), validate=True)
+            for found in _PEM.finditer(pem)
+            if found[1].endswith(label.encode("ascii"))
+        ]
+    except binascii.Error:
+        raise CertificateError(f"{what}: the {label} block is damaged") from None
+    if not blocks:
+        raise CertificateError(f"{what}: no PEM block {label} in it")
+    return blocks
+
+
+def pem_to_der(pem: bytes, label: str, what: str) -> bytes:
+    """Take the first of :func:`pem_blocks`."""
+    return pem_blocks(pem, label, what)[0]
 
 
 def read_file(path: Path) -> bytes | None:

@@ -1,0 +1,130 @@
+"""TLS settings for each end of the channel and of the certificate service.
+
+All: TLS 1.2 or newer, ECDHE with AEAD ciphers, no compression, no session tickets or cache
+(a resumed session would outlive the check of its certificate), and buffers released while a
+connection is idle. Twisted's CertificateOptions provides the latter three.
+
+A context is made from PEM for every use, so whoever connects anew after a rotation, or
+gives :class:`Reloadable` a new one, uses the new certificate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
+from twisted.internet.ssl import (
+    AcceptableCiphers,
+    Certificate,
+    CertificateOptions,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+from zope.interface import implementer
+
+from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.security.authority import check_pair, load_key
+from kubeedge_tx.security.files import pem_blocks, pem_to_der
+
+HUB_CIPHERS: Final = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305"
+)
+"""For TLS 1.2 on port 10000; TLS 1.3 has only good ones. Source: KubeEdge CloudHub."""
+
+WEB_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""For TLS 1.2 elsewhere."""
+
+
+def hub_server(ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCreator:
+    """Port 10000: a client needs a certificate (clientAuth) of the CA, or of one of several.
+
+    :raises CertificateError: one of the PEM texts cannot be used.
+    """
+    return CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **_ciphers(HUB_CIPHERS))
+
+
+def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCreator:
+    """Port 10002: a client may show a certificate, of whatever CA; the code looks at it.
+
+    :raises CertificateError: one of the PEM texts cannot be used.
+    """
+    return _Asking(CertificateOptions(**_own(cert_pem, key_pem), **_ciphers(WEB_CIPHERS)))
+
+
+def client(
+    hostname: str, ca_pem: bytes, cert_pem: bytes = b"", key_pem: bytes = b""
+) -> IOpenSSLClientConnectionCreator:
+    """An edge towards the cloud: the server must be of the CA and have the name or address.
+
+    :param hostname: what the edge was told to call; a DNS name or an IP address.
+    :param cert_pem: our own certificate, if we have one yet; with its key.
+    :raises CertificateError: one of the PEM texts cannot be used.
+    """
+    own = _own(cert_pem, key_pem) if cert_pem else {}
+    made: IOpenSSLClientConnectionCreator = optionsForClientTLS(
+        hostname, extraCertificateOptions={**own, **_ciphers(WEB_CIPHERS)}, **_trust(ca_pem)
+    )
+    return made
+
+
+def unverified_client() -> IOpenSSLClientConnectionCreator:
+    """For ``/ca.crt`` and nothing else: what comes is checked against the token's hash."""
+    return CertificateOptions(**_ciphers(WEB_CIPHERS))
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Reloadable:
+    """A server's settings that can be exchanged while it listens; open connections stay."""
+
+    def __init__(self, current: IOpenSSLServerConnectionCreator) -> None:
+        self.current = current
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        return self.current.serverConnectionForTLS(protocol)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Asking:
+    """Ask for a client certificate and take any, or none."""
+
+    def __init__(self, options: CertificateOptions) -> None:
+        self._options = options
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection = self._options.serverConnectionForTLS(protocol)
+        connection.set_verify(SSL.VERIFY_PEER, _take_any)
+        return connection
+
+
+def _take_any(*_arguments: object) -> bool:
+    return True
+
+
+def _own(cert_pem: bytes, key_pem: bytes) -> dict[str, Any]:
+    cert_der = pem_to_der(cert_pem, "CERTIFICATE", "certificate")
+    key_der = pem_to_der(key_pem, "PRIVATE KEY", "private key")
+    certificate = check_pair(cert_der, key_der, "TLS")
+    key = load_key(key_der, "private key")
+    return {
+        "certificate": crypto.X509.from_cryptography(certificate),
+        "privateKey": crypto.PKey.from_cryptography_key(key),
+    }
+
+
+def _trust(ca_pem: bytes) -> dict[str, Any]:
+    try:
+        roots = [
+            Certificate.load(der, crypto.FILETYPE_ASN1)
+            for der in pem_blocks(ca_pem, "CERTIFICATE", "CA")
+        ]
+    except crypto.Error:
+        raise CertificateError("CA: a CERTIFICATE block in it is no certificate") from None
+    return {"trustRoot": trustRootFromCertificates(roots)}
+
+
+def _ciphers(text: str) -> dict[str, Any]:
+    return {"acceptableCiphers": AcceptableCiphers.fromOpenSSLCipherString(text)}
