@@ -1,0 +1,38 @@
+"""What the machine says about itself: names and addresses."""
+
+from __future__ import annotations
+
+import socket
+
+
+def host_name() -> str:
+    """This machine's name as a node name: lower case, without a trailing dot."""
+    return socket.gethostname().lower().rstrip(".")
+
+
+def address_towards(host: str, port: int = 9) -> str:
+    """The local address that packets to ``host`` leave from; ``127.0.0.1`` if there is no way.
+
+    No packet is sent: connecting a datagram socket only picks the route.
+    """
+    for family, kind, protocol, _, target in _resolve(host, port):
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(target)
+                address: str = probe.getsockname()[0]
+                return address
+        except OSError:
+            continue
+    return "127.0.0.1"
+
+
+def own_address() -> str:
+    """The address of the default route; no packet is sent."""
+    return address_towards("192.0.2.1")  # TEST-NET-1: routed like the world, belongs to nobody
+
+
+def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)  # type: ignore[return-value]
+    except OSError:
+        return []
