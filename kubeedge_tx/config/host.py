@@ -6,7 +6,7 @@ import socket
 
 
 def host_name() -> str:
-    """This machine's name as a node name: lower case, without a trailing dot."""
+    """The machine's name as a node name: lower case, without a trailing dot."""
     return socket.gethostname().lower().rstrip(".")
 
 
