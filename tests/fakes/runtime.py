@@ -33,6 +33,8 @@ class Program:
     output: bytes = b""
     exits: int | None = None
     """Exit code with which it ends at once; ``None`` runs until stopped."""
+    on_sigterm: int | None = None
+    """Exit code with which it answers SIGTERM; ``None`` dies of it."""
     ignores_sigterm: bool = False
     not_found: bool = False
 
@@ -349,7 +351,10 @@ class FakeRuntime:
             return
         program = self.programs.get(container.spec.command + container.spec.args, Program())
         if not program.ignores_sigterm:
-            self._end(container_id, 143, signal=15)
+            if program.on_sigterm is None:
+                self._end(container_id, 143, signal=15)
+            else:
+                self._end(container_id, program.on_sigterm)
             return
         waiting: Deferred[None] = Deferred()
         container.ended.append(waiting)
