@@ -137,6 +137,10 @@ class MetaStore:
         """Delete a row, if it is there; fires when that is on disk."""
         return self._database.commit(self.deleting(key))
 
+    def apply(self, change: Change) -> Deferred[None]:
+        """Commit a change made by :meth:`putting` or :meth:`deleting`."""
+        return self._database.commit(change)
+
     def putting(self, key: str, type: str, value: bytes | msgspec.Raw) -> Change:
         """The change that :meth:`put` makes, to be committed with others.
 

@@ -1,0 +1,217 @@
+"""Dial the cloud, stay, back off, again."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from kubeedge_tx.beehive.message import MessageFactory
+from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, ChannelSettings, Traffic, connect
+from kubeedge_tx.viaduct.interfaces import IChannelUser
+
+log = Logger()
+
+DEFAULT_PORT: Final = 10000
+DEAD_AFTER_SECONDS: Final = 25.0
+"""How long the kernel waits for an acknowledgement of what we wrote."""
+
+
+class Randomness(Protocol):
+    """The part of :class:`random.Random` that jitter needs."""
+
+    def uniform(self, a: float, b: float) -> float:
+        """A number between the two."""
+
+
+Credentials = Callable[[str], Awaitable[IOpenSSLClientConnectionCreator]]
+"""Given the host name that was asked for, returns how to talk TLS to it as this node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EdgeHubSettings:
+    """The connection to the cloud; defaults are upstream's, except where marked."""
+
+    node_name: str
+    servers: tuple[str, ...]
+    """``host:port``, tried in turn. One upstream."""
+    project_id: str = "e632aba927ea4ac2b575ec1603d56f10"
+    heartbeat: float = 15.0
+    """Seconds between keepalive messages."""
+    message_qps: float = 30.0
+    """Messages a second to the cloud; answers and keepalives do not count."""
+    message_burst: float = 60.0
+    handshake_timeout: float = 30.0
+    write_deadline: float = 15.0
+    window: int = 32
+    """*Ours:* pushes that our cloud may have unacknowledged at once; Go's knows of one."""
+    first_delay: float = 1.0
+    """*Ours:* seconds; the longest pause after one failure."""
+    longest_delay: float = 60.0
+    """*Ours:* seconds; the longest pause after many."""
+
+
+class Backoff:
+    """Pauses that grow and are spread: each between 0 and a limit that doubles.
+
+    A restarted cloud is dialled by all its edges; only full jitter keeps them apart.
+
+    :param first: seconds, limit of the first pause.
+    :param limit: seconds, limit of every later pause.
+    """
+
+    def __init__(self, random: Randomness, *, first: float, limit: float) -> None:
+        self._random = random
+        self._first = first
+        self.limit = limit
+        self._failures = 0
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        longest = min(self.limit, self._first * 2.0 ** min(self._failures, 32))
+        self._failures += 1
+        return self._random.uniform(0, longest)
+
+    def reset(self) -> None:
+        """Start over: a connection lasted."""
+        self._failures = 0
+
+
+async def keep_connected(
+    dial: Callable[[], Awaitable[Deferred[bool]]], backoff: Backoff, clock: IReactorTime
+) -> None:
+    """Connect, wait for the end, pause, again; ends only by cancellation.
+
+    :param dial: opens a connection and returns what fires when it is over, with ``True``
+        if it was ended on purpose and shall be opened again at once.
+    """
+    while True:
+        try:
+            closed = await dial()
+            since = clock.seconds()
+            on_purpose = await closed
+            if clock.seconds() - since >= backoff.limit:
+                backoff.reset()  # it lasted; the cloud did not just throw us out
+            if on_purpose:
+                continue
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
+            log.warn("cannot reach the cloud: {why}", why=_text(error))
+        pause = backoff.next()
+        log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
+        await deferLater(clock, pause)
+
+
+class Dialer:
+    """Open the WebSocket, on the next of several servers each time.
+
+    :raises ConfigError: from the constructor: no server, or one without a host name.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        messages: MessageFactory,
+        settings: EdgeHubSettings,
+        credentials: Credentials,
+        traffic: Traffic,
+    ) -> None:
+        self._reactor = reactor
+        self._messages = messages
+        self._settings = settings
+        self._credentials = credentials
+        self._traffic = traffic
+        self._servers = [_split(server) for server in settings.servers]
+        if not self._servers:
+            raise ConfigError("modules.edgeHub.websocket.server", "is empty; expected host:port")
+        self._turn = 0
+
+    async def dial(self, user: IChannelUser) -> Channel:
+        """Connect ``user``.
+
+        :raises Exception: whatever stood in the way: name, TCP, TLS, handshake, certificate.
+        """
+        settings = self._settings
+        host, port = self._servers[self._turn % len(self._servers)]
+        self._turn += 1
+        options = await self._credentials(host)
+        tcp = TimedEndpoint(HostnameEndpoint(self._reactor, host, port), DEAD_AFTER_SECONDS)
+        address = f"[{host}]" if ":" in host else host
+        log.info("dialling {host}:{port}", host=address, port=port)
+        return await connect(
+            self._reactor,
+            wrapClientTLS(options, tcp),
+            f"wss://{address}:{port}/{settings.project_id}/{settings.node_name}/events",
+            headers={
+                "node_id": settings.node_name,
+                "project_id": settings.project_id,
+                "ConnectionUse": "msg",
+                WINDOW_HEADER: str(settings.window),
+            },
+            user=user,
+            messages=self._messages,
+            settings=ChannelSettings(
+                open_handshake_timeout=settings.handshake_timeout,
+                write_deadline=settings.write_deadline,
+            ),
+            traffic=self._traffic,
+        )
+
+
+@implementer(IStreamClientEndpoint)
+class TimedEndpoint:
+    """A TCP endpoint whose kernel gives up on a peer that acknowledges nothing.
+
+    Without it a write into a dead link is repeated for a quarter of an hour.
+
+    :param seconds: how long written bytes may stay unacknowledged.
+    """
+
+    def __init__(self, endpoint: IStreamClientEndpoint, seconds: float) -> None:
+        self._endpoint = endpoint
+        self._milliseconds = int(seconds * 1000)
+
+    def connect(self, protocolFactory: Any) -> Deferred[Any]:
+        return self._endpoint.connect(protocolFactory).addCallback(self._tune)
+
+    def _tune(self, protocol: Any) -> Any:
+        transport = protocol.transport
+        # In memory, as in tests, there is no kernel to tell.
+        if hasattr(transport, "getHandle") and hasattr(socket, "TCP_USER_TIMEOUT"):
+            transport.setTcpKeepAlive(True)
+            transport.getHandle().setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self._milliseconds
+            )
+        return protocol
+
+
+def _split(server: str) -> tuple[str, int]:
+    path = "modules.edgeHub.websocket.server"
+    try:
+        parts = urlsplit(f"//{server}")
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(path, f"{server!r}: {error}; expected host:port") from None
+    if not host or parts.path or parts.username:
+        raise ConfigError(path, f"{server!r} is not host:port")
+    return host, port or DEFAULT_PORT
+
+
+def _text(error: BaseException) -> str:
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

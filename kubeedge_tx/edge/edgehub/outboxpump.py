@@ -1,0 +1,156 @@
+"""Send what the outbox holds, and the modules' questions, at the channel's pace."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.errors import StoreError
+from kubeedge_tx.store.outbox import Entry, Outbox
+from kubeedge_tx.viaduct.channel import Channel
+from kubeedge_tx.viaduct.throttle import TokenBucket
+
+BATCH: Final = 32
+"""Messages read from the disk at once."""
+
+RESEND_AFTER: Final = 60.0
+"""Seconds after which an unanswered message is sent again; doubled each time."""
+RESEND_LIMIT: Final = 300.0
+"""Seconds between two sends of one message, at most."""
+
+
+class SendSchedule:
+    """When to send a message again that the cloud has not answered.
+
+    Lives as long as one connection: on the next, everything is sent again.
+    """
+
+    def __init__(self) -> None:
+        self._sent: dict[str, tuple[int, float]] = {}
+
+    def sent(self, message_id: str, now: float) -> None:
+        """Note a send of a message that the cloud answers."""
+        times = self._sent.get(message_id, (0, 0.0))[0] + 1
+        pause = min(RESEND_AFTER * 2.0 ** (times - 1), RESEND_LIMIT)
+        self._sent[message_id] = (times, now + pause)
+
+    def sent_once(self, message_id: str) -> None:
+        """Note a send of a message that nobody answers."""
+        self._sent[message_id] = (1, math.inf)
+
+    def resting(self, now: float, outbox: Outbox) -> set[str]:
+        """Ids of messages that are not to be sent now; forgets those that are gone."""
+        gone = [message_id for message_id in self._sent if not outbox.has(message_id)]
+        for message_id in gone:
+            del self._sent[message_id]
+        return {message_id for message_id, (_, due) in self._sent.items() if due > now}
+
+    def next_due(self) -> float:
+        """When the next message is to be sent again; infinity if none is."""
+        return min((due for _, due in self._sent.values()), default=math.inf)
+
+
+class Pump:
+    """One connection's sender of everything that may wait.
+
+    Questions go before the outbox, and both draw on the same bucket. Runs until cancelled;
+    :meth:`wake` it whenever there may be something to do.
+
+    ``resends`` counts messages sent again on the same connection.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, channel: Channel, outbox: Outbox, bucket: TokenBucket
+    ) -> None:
+        self._clock = clock
+        self._channel = channel
+        self._outbox = outbox
+        self._bucket = bucket
+        self._questions: deque[Message] = deque()
+        self._ready: deque[Entry] = deque()
+        self._schedule = SendSchedule()
+        self._waiting: Deferred[None] | None = None
+        self._timer: IDelayedCall | None = None
+        self._awake = False
+
+    def ask(self, message: Message) -> None:
+        """Send a question as soon as possible."""
+        self._questions.append(message)
+        self.wake()
+
+    def wake(self) -> None:
+        """Look again: a message came, or the channel became writable."""
+        self._awake = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    async def run(self) -> None:
+        """Send for ever."""
+        while True:
+            self._awake = False
+            await self._step()
+
+    async def _step(self) -> None:
+        now = self._clock.seconds()
+        if not self._channel.is_writable:
+            await self._wait(None)
+        elif not self._questions and not self._ready and not await self._fetch(now):
+            await self._wait(self._schedule.next_due() - now)
+        elif not self._bucket.take(now):
+            await self._wait(self._bucket.delay(now))
+        elif self._questions:
+            self._channel.send(self._questions.popleft())
+        else:
+            await self._send(self._ready.popleft(), now)
+
+    async def _send(self, entry: Entry, now: float) -> None:
+        message_id = entry.message.header.msg_id
+        if not self._outbox.has(message_id):
+            return  # replaced or answered while we waited
+        self._channel.send(entry.message)
+        if entry.confirm:
+            self._schedule.sent(message_id, now)
+            return
+        self._schedule.sent_once(message_id)
+        try:
+            await self._outbox.confirm(message_id)
+        except StoreError as error:  # it is sent once more on the next connection
+            self._log.warn("a sent message stays in the outbox: {why}", why=str(error))
+
+    async def _fetch(self, now: float) -> bool:
+        resting = self._schedule.resting(now, self._outbox)
+        ids = self._outbox.next_ids(BATCH, resting)
+        if not ids:
+            return False
+        try:
+            self._ready.extend(await self._outbox.read(ids))
+        except StoreError as error:
+            self._log.warn("the outbox cannot be read: {why}", why=str(error))
+        if not self._ready:
+            await self._wait(1.0)
+        return True
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Sleep until woken, or for so long."""
+        if self._awake:
+            return
+        waiting: Deferred[None] = Deferred()
+        self._waiting = waiting
+        if seconds is not None and math.isfinite(seconds):
+            self._timer = self._clock.callLater(max(0.0, seconds), self.wake)
+        try:
+            await waiting
+        finally:
+            self._waiting = None
+            timer, self._timer = self._timer, None
+            if timer is not None and timer.active():
+                timer.cancel()
