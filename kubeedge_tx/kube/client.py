@@ -1,0 +1,509 @@
+"""Calls to the API server, from threads, as Deferreds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import msgspec
+import urllib3
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from kubeedge_tx.api import meta
+from kubeedge_tx.api.resources import ResourceType
+from kubeedge_tx.errors import ConfigError, KubeError
+from kubeedge_tx.kube import config
+from kubeedge_tx.kube.interfaces import JSON_PATCH, MERGE_PATCH, IKubeClient
+from kubeedge_tx.kube.watch import Feed, WatchThread
+
+RETRIES: Final = 3
+CONNECT_SECONDS: Final = 5.0
+READ_SECONDS: Final = 30.0
+PAGE_SIZE: Final = 500
+STOP_SECONDS: Final = 8.0
+"""How long a stop waits for calls under way."""
+RELOAD_SECONDS: Final = 10.0
+"""Credentials that the server refuses are read again at most this often."""
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    method: str
+    path: str
+    query: Mapping[str, str]
+    body: bytes | None
+    headers: Mapping[str, str]
+    repeatable: bool
+    """Whether doing it twice is the same as doing it once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    retry_after: float | None
+    value: Any
+
+
+class _NotSent(Exception):
+    """The request did not reach the server."""
+
+
+class _NoAnswer(Exception):
+    """The request may have reached the server; what came of it is not known."""
+
+
+@implementer(IKubeClient)
+class KubeClient(Service):
+    """The official package's connections and credentials, without its model classes.
+
+    :param reactor: with threads and time.
+    :param kubeconfig: ``None`` for the service account of the pod we run in.
+    :param pool_size: calls under way at once.
+    :param watches: watches expected at once; more of them get more threads.
+    :param random: uniform in [0, 1), for the jitter between attempts.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        kubeconfig: Path | None,
+        random: Callable[[], float],
+        pool_size: int = 8,
+        watches: int = 16,
+    ) -> None:
+        self._reactor = reactor
+        self._random = random
+        self._load = partial(config.load, kubeconfig, connections=pool_size + watches)
+        self._calls = _pool(pool_size, "kube-calls")
+        self._watching = _pool(watches, "kube-watches")
+        self._watches = 0
+        self._under_way = 0
+        self._idle: Deferred[None] | None = None
+        self._api: Any = None
+        self._retired: list[Any] = []
+        self._loaded_at = 0.0
+        self._used_files: tuple[object, ...] = ()
+
+    def startService(self) -> Deferred[None]:
+        """Start the threads and read the credentials.
+
+        :raises ConfigError: from the Deferred: there is no usable configuration.
+        """
+        super().startService()
+        self._start_threads()
+        return Deferred.fromCoroutine(self._start())
+
+    def stopService(self) -> Deferred[None]:
+        """Wait a while for calls under way, then stop the threads."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _start(self) -> None:
+        try:
+            self._adopt(await deferToThreadPool(self._reactor, self._calls, self._load))
+        except BaseException:
+            self._stop_threads()
+            raise
+
+    def _start_threads(self) -> None:
+        self._calls.start()
+        self._watching.start()
+
+    def _stop_threads(self) -> None:
+        for pool in (self._calls, self._watching):
+            if pool.started:
+                pool.stop()
+
+    async def _stop(self) -> None:
+        if self._under_way or self._watches:
+            self._idle = Deferred()
+            late = self._reactor.callLater(STOP_SECONDS, self._idle.cancel)
+            await self._idle.addErrback(lambda _: None)
+            if late.active():
+                late.cancel()
+        if self._under_way or self._watches:
+            self._log.warn(
+                "{calls} calls and {watches} watches of the API server did not end in time",
+                calls=self._under_way,
+                watches=self._watches,
+            )
+        else:  # joining a thread that hangs would hang the process
+            self._stop_threads()
+        self._retired.append(self._api)
+        self._close_retired()
+
+    # What the interface promises
+
+    def get(
+        self, kind: ResourceType, namespace: str, name: str, *, as_node: str = ""
+    ) -> Deferred[dict[str, Any]]:
+        return self._do("GET", kind.path(namespace, _quote(name)), as_node=as_node)
+
+    def list(
+        self,
+        kind: ResourceType,
+        namespace: str = "",
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        return Deferred.fromCoroutine(self._list(kind, namespace, label_selector, field_selector))
+
+    def create(
+        self,
+        kind: ResourceType,
+        namespace: str,
+        body: Any,
+        *,
+        name: str = "",
+        subresource: str = "",
+        as_node: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        # Without a name of its own, a second POST makes a second object.
+        named = bool(name) or (isinstance(body, Mapping) and bool(meta.name(body)))
+        return self._do(
+            "POST",
+            kind.path(namespace, _quote(name), subresource),
+            body=body,
+            as_node=as_node,
+            repeatable=named,
+        )
+
+    def update(
+        self,
+        kind: ResourceType,
+        namespace: str,
+        name: str,
+        body: Any,
+        *,
+        subresource: str = "",
+        as_node: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        return self._do(
+            "PUT", kind.path(namespace, _quote(name), subresource), body=body, as_node=as_node
+        )
+
+    def patch(
+        self,
+        kind: ResourceType,
+        namespace: str,
+        name: str,
+        body: Any,
+        *,
+        content_type: str = MERGE_PATCH,
+        subresource: str = "",
+        as_node: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        return self._do(
+            "PATCH",
+            kind.path(namespace, _quote(name), subresource),
+            body=body,
+            content_type=content_type,
+            as_node=as_node,
+            repeatable=content_type != JSON_PATCH,
+        )
+
+    def delete(
+        self,
+        kind: ResourceType,
+        namespace: str,
+        name: str,
+        *,
+        options: Any = None,
+        as_node: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        return self._do("DELETE", kind.path(namespace, _quote(name)), body=options, as_node=as_node)
+
+    # What informers need besides
+
+    def list_page(
+        self,
+        kind: ResourceType,
+        *,
+        limit: int,
+        continue_: str = "",
+        label_selector: str = "",
+        namespace: str = "",
+        field_selector: str = "",
+    ) -> Deferred[dict[str, Any]]:
+        """Read one page of a list."""
+        query = {"limit": str(limit), "continue": continue_}
+        query |= {"labelSelector": label_selector, "fieldSelector": field_selector}
+        return self._do("GET", kind.path(namespace), query=query)
+
+    def watch(
+        self,
+        kind: ResourceType,
+        feed: Feed,
+        *,
+        resource_version: str,
+        timeout_seconds: int,
+        label_selector: str = "",
+    ) -> tuple[Deferred[None], Callable[[], None]]:
+        """Watch a kind.
+
+        :param feed: gets the lines; see :class:`WatchThread`.
+        :returns: what fires when the watch ended (or fails with KubeError), and a function
+            that ends it.
+        """
+        call = self._call(
+            "GET",
+            kind.path(),
+            {
+                "watch": "true",
+                "allowWatchBookmarks": "true",
+                "resourceVersion": resource_version,
+                "timeoutSeconds": str(timeout_seconds),
+                "labelSelector": label_selector,
+            },
+        )
+        self._watches += 1
+        if self._watches > self._watching.max:
+            self._watching.adjustPoolsize(maxthreads=self._watches)
+        thread = WatchThread(self._reactor, self._watching)
+        opener = partial(self._open, call, timeout_seconds + 15.0)
+        return Deferred.fromCoroutine(self._watch(call, thread, opener, feed)), thread.stop
+
+    async def _watch(
+        self, call: _Call, thread: WatchThread, opener: Callable[[], Any], feed: Feed
+    ) -> None:
+        try:
+            await thread.run(opener, feed)
+        except (_NotSent, _NoAnswer, urllib3.exceptions.HTTPError, OSError) as error:
+            raise KubeError(f"watch {call.path}: {error}", code=0) from None
+        except KubeError as error:
+            if error.code == 401:
+                await self._reload()
+            raise
+        finally:
+            self._watches -= 1
+            self._quiet()
+
+    # In the reactor
+
+    async def _list(
+        self, kind: ResourceType, namespace: str, labels: str, fields: str
+    ) -> dict[str, Any]:
+        restarted = False
+        whole: dict[str, Any] = {}
+        items: list[Any] = []
+        continue_ = ""
+        while True:
+            try:
+                page = await self.list_page(
+                    kind,
+                    limit=PAGE_SIZE,
+                    continue_=continue_,
+                    namespace=namespace,
+                    label_selector=labels,
+                    field_selector=fields,
+                )
+            except KubeError as error:
+                if error.code != 410 or restarted:
+                    raise
+                restarted, whole, items, continue_ = True, {}, [], ""
+                continue
+            whole = page
+            items += page.get("items") or []
+            continue_ = str(meta.mapping(page, "metadata").get("continue") or "")
+            if not continue_:
+                return {**whole, "items": items}
+
+    def _do(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        as_node: str = "",
+        repeatable: bool = True,
+    ) -> Deferred[dict[str, Any]]:
+        call = self._call(method, path, query or {}, body, content_type, as_node, repeatable)
+        return Deferred.fromCoroutine(self._attempts(call))
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Any = None,
+        content_type: str = "application/json",
+        as_node: str = "",
+        repeatable: bool = True,
+    ) -> _Call:
+        headers = {"Accept": "application/json", "User-Agent": "kubeedge-tx"}
+        if body is not None:
+            headers["Content-Type"] = content_type
+            if not isinstance(body, bytes):
+                body = _encoder.encode(body)
+        if as_node:
+            headers["Impersonate-User"] = f"system:node:{as_node}"
+            headers["Impersonate-Group"] = "system:nodes"
+        given = {name: value for name, value in query.items() if value}
+        return _Call(method, path, given, body, headers, repeatable)
+
+    async def _attempts(self, call: _Call) -> dict[str, Any]:
+        """Do a call, again if it is worth it and cannot do harm."""
+        for attempt in range(RETRIES + 1):
+            error, again = await self._attempt(call)
+            if isinstance(error, dict):
+                return error
+            if not again or attempt == RETRIES:
+                raise error
+            delay = 0.5 * 2.0**attempt * (0.5 + self._random())
+            await deferLater(self._reactor, max(delay, error.retry_after or 0.0))
+        raise AssertionError("unreachable")
+
+    async def _attempt(self, call: _Call) -> tuple[dict[str, Any] | KubeError, bool]:
+        """Do a call once; returns the value, or the error and whether to try again."""
+        what = f"{call.method} {call.path}"
+        if not self.running or self._api is None:
+            return KubeError(f"{what}: the client is not running", code=0), False
+        self._under_way += 1
+        try:
+            answer = await deferToThreadPool(self._reactor, self._calls, self._exchange, call)
+        except _NotSent as error:
+            return KubeError(f"{what}: API server not reached: {error}", code=0), True
+        except _NoAnswer as error:
+            return KubeError(f"{what}: no answer: {error}", code=0), call.repeatable
+        finally:
+            self._under_way -= 1
+            self._quiet()
+        if answer.status < 300:
+            return (answer.value if isinstance(answer.value, dict) else {}), False
+        if answer.status == 401 and await self._reload():
+            return _refusal(what, answer), True
+        # 429 and 503 mean that nothing was done; of other failures we cannot be sure.
+        again = answer.status in (429, 503) or (answer.status >= 500 and call.repeatable)
+        return _refusal(what, answer), again
+
+    async def _reload(self) -> bool:
+        """Read the credentials again: tokens and certificates on disk get replaced."""
+        now = self._reactor.seconds()
+        if now - self._loaded_at < RELOAD_SECONDS:
+            return False
+        self._loaded_at = now
+        try:
+            self._adopt(await deferToThreadPool(self._reactor, self._calls, self._load))
+        except ConfigError as error:
+            self._log.warn("cannot read credentials again: {error}", error=error)
+            return False
+        return True
+
+    def _close_retired(self) -> None:
+        retired, self._retired = self._retired, []
+        for pools in (api.rest_client.pool_manager.pools for api in retired if api is not None):
+            for key in pools.keys():  # noqa: SIM118 - no dict; clear() leaves closing to the GC
+                if (pool := pools.get(key)) is not None:
+                    pool.close()
+
+    def _adopt(self, api: Any) -> None:
+        self._close_retired()  # threads may still use the one that retires now
+        self._retired.append(self._api)
+        self._api = api
+        self._loaded_at = self._reactor.seconds()
+        self._used_files = config.credentials(api)
+
+    def _quiet(self) -> None:
+        if self._idle is not None and not (self._under_way or self._watches):
+            idle, self._idle = self._idle, None
+            if not idle.called:
+                idle.callback(None)
+
+    # In threads
+
+    def _exchange(self, call: _Call) -> _Answer:
+        response = self._send(call, READ_SECONDS, preload=True)
+        return _read_answer(response)
+
+    def _open(self, call: _Call, read_seconds: float) -> Any:
+        response = self._send(call, read_seconds, preload=False)
+        if response.status >= 300:
+            try:
+                answer = _read_answer(response)
+            finally:
+                response.release_conn()
+            raise _refusal(f"watch {call.path}", answer)
+        return response
+
+    def _send(self, call: _Call, read_seconds: float, *, preload: bool) -> Any:
+        api = self._api
+        headers = dict(call.headers)
+        api.update_params_for_auth(headers, None, ["BearerToken"], call.path, call.method, None)
+        if config.credentials(api) != self._used_files:  # a plugin brought other certificates
+            self._used_files = config.credentials(api)
+            api.rest_client = type(api.rest_client)(api.configuration)
+        url = api.configuration.host.rstrip("/") + call.path
+        if call.query:
+            url += "?" + urlencode(call.query)
+        try:
+            return api.rest_client.pool_manager.request(
+                call.method,
+                url,
+                body=call.body,
+                headers=headers,
+                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
+                retries=False,
+                preload_content=preload,
+            )
+        except (
+            urllib3.exceptions.NewConnectionError,
+            urllib3.exceptions.ConnectTimeoutError,
+            urllib3.exceptions.ProxyError,
+            urllib3.exceptions.SSLError,
+        ) as error:
+            raise _NotSent(str(error)) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise _NoAnswer(str(error)) from None
+
+
+def _quote(name: str) -> str:
+    return quote(name, safe="")
+
+
+def _pool(size: int, name: str) -> ThreadPool:
+    pool = ThreadPool(0, size, name)
+    # A thread that hangs in a system call must not keep the process alive.
+    pool.threadFactory = partial(Thread, daemon=True)  # type: ignore[assignment]
+    return pool
+
+
+def _read_answer(response: Any) -> _Answer:
+    after = response.headers.get("Retry-After", "")
+    try:
+        value = msgspec.json.decode(response.data)
+    except (msgspec.DecodeError, RecursionError):
+        value = None
+    return _Answer(response.status, float(after) if after.isdigit() else None, value)
+
+
+def _refusal(what: str, answer: _Answer) -> KubeError:
+    status = answer.value if isinstance(answer.value, dict) else None
+    text, reason = "", ""
+    if status is not None:
+        text, reason = str(status.get("message") or ""), str(status.get("reason") or "")
+    return KubeError(
+        f"{what}: {answer.status} {text or reason}".rstrip(),
+        code=answer.status,
+        reason=reason,
+        status=status,
+        retry_after=answer.retry_after,
+    )
