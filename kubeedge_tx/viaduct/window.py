@@ -157,10 +157,13 @@ class AckWindow(Generic[T]):
         self._settle(slot)
         return item
 
-    def to_send(self, now: float) -> list[T]:
-        """Everything to write at ``now``: overdue items first, then new ones."""
-        out = self._overdue(now) if self._flying else []
-        while self._ready and len(self._flying) < self.width:
+    def to_send(self, now: float, most: int = 1 << 30) -> list[T]:
+        """What to write at ``now``: overdue items first, then new ones.
+
+        :param most: items returned at most; call again for the others.
+        """
+        out = self._overdue(now, most) if self._flying else []
+        while self._ready and len(self._flying) < self.width and len(out) < most:
             key, slot = self._ready.popitem(last=False)
             part = next(iter(slot.pending))
             message_id, item = slot.pending.pop(part)
@@ -193,9 +196,10 @@ class AckWindow(Generic[T]):
         self._flying.clear()
         self._by_id.clear()
 
-    def _overdue(self, now: float) -> list[T]:
+    def _overdue(self, now: float, most: int) -> list[T]:
         out: list[T] = []
-        for key, slot in list(self._flying.items()):
+        while self._flying and len(out) < most:
+            key, slot = next(iter(self._flying.items()))
             if slot.due > now:
                 break
             assert slot.flying is not None

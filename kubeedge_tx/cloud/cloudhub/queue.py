@@ -82,8 +82,6 @@ _heads: Final = msgspec.json.Decoder(ObjectHead)
 
 def read_head(content: msgspec.Raw) -> ObjectHead | None:
     """Read who the object in a message is; ``None`` if it holds no Kubernetes object."""
-    if memoryview(content)[:1] != b"{":
-        return None
     try:
         return _heads.decode(content)
     except (msgspec.DecodeError, RecursionError):
@@ -307,15 +305,15 @@ class NodeMessageQueue:
             self._pending[part] = order
         return Outcome.QUEUED
 
-    def to_send(self, now: float) -> list[Order]:
-        """Everything of the acknowledged lane to write now."""
-        orders = self.window.to_send(now)
+    def to_send(self, now: float, most: int) -> list[Order]:
+        """Up to ``most`` messages of the acknowledged lane to write now."""
+        orders = self.window.to_send(now, most)
         late = [order for order in orders if order.is_answer and now - order.since > ANSWER_LIFE]
         if not late:
             return orders
         for order in late:
             self.window.acked(order.message.header.msg_id)
-        return [order for order in orders if order not in late] + self.to_send(now)
+        return [order for order in orders if order not in late] + self.to_send(now, most)
 
     def acked(self, message_id: str) -> Order | None:
         """Retire a message; ``None`` if no such one was waiting."""

@@ -1,0 +1,367 @@
+"""CloudHub: listen with mutual TLS, admit nodes, own their sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from kubeedge_tx.beehive import names
+from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
+from kubeedge_tx.beehive.message import Message, MessageFactory
+from kubeedge_tx.cloud.cloudhub.dispatcher import MessageDispatcher
+from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue
+from kubeedge_tx.cloud.cloudhub.session import NodeSession
+from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
+from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
+from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.security.identity import is_node_name
+from kubeedge_tx.viaduct.channel import (
+    WINDOW_HEADER,
+    ChannelServerFactory,
+    ChannelSettings,
+    Handshake,
+    HandshakeRefused,
+    Traffic,
+)
+
+TICK: Final = 1.0
+"""Seconds between two looks at the deadlines of all sessions."""
+
+STOPPING: Final = 4503
+"""WebSocket close code: this cloud process ends, come back."""
+
+FULL: Final = 4529
+"""WebSocket close code: the node limit was reached while the handshake ran."""
+
+STOP_TIMEOUT: Final = 3.0
+"""Seconds edges have to answer the closing handshake when the process stops."""
+
+MAX_WINDOW: Final = 256
+
+
+class Listener(Protocol):
+    """Where to listen: one block of the configuration."""
+
+    @property
+    def address(self) -> str:
+        """IP address of an interface; empty or 0.0.0.0 for all."""
+
+    @property
+    def port(self) -> int:
+        """TCP port; 0 for a free one."""
+
+
+class Settings(Protocol):
+    """What CloudHub reads of ``modules.cloudHub``."""
+
+    @property
+    def websocket(self) -> Listener:
+        """Where edges connect."""
+
+    @property
+    def node_limit(self) -> int:
+        """Nodes at once."""
+
+    @property
+    def keepalive_interval(self) -> int:
+        """Seconds without a keepalive message after which a node is cut."""
+
+    @property
+    def ack_window(self) -> int:
+        """Objects in flight to an edge of our own kind."""
+
+    @property
+    def legacy_certificates(self) -> bool:
+        """Whether a certificate that names no node may be any."""
+
+
+@implementer(IModule)
+class CloudHub:
+    """The cloud's end of all channels.
+
+    As a module it takes messages for edges; as a service it listens. Start it after the
+    controllers, and stop it before them: ``stopService`` ends all sessions and writes down
+    what they had acknowledged.
+
+    :param context_factory: TLS settings that demand a client certificate of our CA.
+    :param identify: reads a TLS transport's client certificate: the node it names, an empty
+        text for one of an old edge that names none, or ``None`` if it is no edge's.
+    :param kube_ca: the Kubernetes CA, PEM.
+    """
+
+    name = names.CLOUDHUB
+    group = names.CLOUDHUB
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        bus: IMessageBus,
+        messages: MessageFactory,
+        *,
+        settings: Settings,
+        context_factory: Any,
+        identify: Callable[[Any], str | None],
+        syncpoint: ISyncPoint,
+        kube_ca: str,
+        metrics: Metrics,
+        channel_settings: ChannelSettings | None = None,
+    ) -> None:
+        self.clock = reactor
+        self.keepalive_seconds = float(settings.keepalive_interval)
+        self.traffic = Traffic()
+        self.sessions = SessionTable(settings.node_limit)
+        self.dispatcher = MessageDispatcher(
+            reactor,
+            bus,
+            messages,
+            self.sessions,
+            syncpoint=syncpoint,
+            kube_ca=kube_ca,
+            metrics=metrics,
+        )
+        self.factory = ChannelServerFactory(
+            reactor, self._admit, messages, settings=channel_settings, traffic=self.traffic
+        )
+        self._settings = settings
+        self._context_factory = context_factory
+        self._identify = identify
+        self._syncpoint = syncpoint
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+        self._listening: Any = None
+        self._stopping: Deferred[None] | None = None
+        self._acks = metrics.counter(
+            "kubeedge_cloudhub_acknowledged_messages_total", "Messages that edges acknowledged"
+        )
+        self._ended = metrics.counter(
+            "kubeedge_cloudhub_ended_sessions_total", "Sessions that have ended"
+        )
+        self._denied = metrics.counter(
+            "kubeedge_cloudhub_refused_handshakes_total",
+            "Connections refused, by HTTP status",
+            ("status",),
+        )
+        self._add_gauges(metrics)
+
+    # Service
+
+    @property
+    def port(self) -> int:
+        """The TCP port listened on."""
+        return int(self._listening.getHost().port)
+
+    def startService(self) -> Deferred[None]:
+        """Listen; fails if the port is taken."""
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        where = self._settings.websocket
+        endpoint = SSL4ServerEndpoint(
+            self.clock, where.port, self._context_factory, interface=where.address
+        )
+        self._listening = await endpoint.listen(self.factory)
+        self.start_ticking()
+        self._log.info("edges can connect to port {port}", port=self.port)
+
+    def start_ticking(self) -> None:
+        """Begin to look at deadlines; :meth:`startService` does it."""
+        self._ticking.start(TICK, now=False).addErrback(self._tick_failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening, end the sessions, write down what was acknowledged."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        stopping: Deferred[None] = Deferred()
+        self._stopping = stopping
+        if self._listening is not None:
+            await self._listening.stopListening()
+        for session in self.sessions:
+            session.close(STOPPING, "the cloud is stopping")
+        if len(self.sessions):
+            patience = self.clock.callLater(STOP_TIMEOUT, self._abort_all)
+            await stopping
+            if patience.active():
+                patience.cancel()
+        if self._ticking.running:
+            self._ticking.stop()
+        await self._syncpoint.stop()
+
+    def _abort_all(self) -> None:
+        for session in self.sessions:
+            if session.channel is not None:
+                session.channel.abort("the cloud is stopping")
+
+    # Module
+
+    def handle(self, message: Message) -> Deferred[None]:
+        """Queue a message from a cloud module for an edge."""
+        self.dispatcher.downstream(message)
+        return succeed(None)
+
+    # Handshake
+
+    def _admit(self, handshake: Handshake) -> NodeSession:
+        headers = handshake.headers
+        try:
+            return self._checked(handshake, headers.get("node_id", "").strip())
+        except HandshakeRefused as refusal:
+            self._denied.inc(str(refusal.status))
+            self._log.warn(
+                "connection of {node} from {peer} refused: {why}",
+                node=headers.get("node_id", "")[:300] or "nobody",
+                peer=handshake.peer,
+                why=refusal.reason,
+            )
+            raise
+
+    def _checked(self, handshake: Handshake, node: str) -> NodeSession:
+        if not is_node_name(node):
+            raise HandshakeRefused(
+                400, "header node_id must name the node: lower-case letters, digits, '-' and '.'"
+            )
+        use = handshake.headers.get("connectionuse", "msg")
+        if use != "msg":
+            raise HandshakeRefused(400, "header ConnectionUse must be msg")
+        proved = self._identify(handshake.transport)
+        if proved is None:
+            raise HandshakeRefused(403, "the client certificate is not one of an edge")
+        if not proved:
+            if not self._settings.legacy_certificates:
+                raise HandshakeRefused(
+                    403,
+                    "the client certificate names no node: join again, or set "
+                    "modules.cloudHub.legacyCertificates",
+                )
+        elif proved != node:
+            raise HandshakeRefused(403, f"the client certificate is that of node {proved}")
+        if self._stopping is not None:
+            raise HandshakeRefused(503, "the cloud is stopping")
+        if not self.sessions.has_room(node):
+            raise HandshakeRefused(
+                503, f"the limit of {self._settings.node_limit} nodes is reached"
+            )
+        return NodeSession(node, handshake.peer, self, window=self._window(handshake.headers))
+
+    def _window(self, headers: Mapping[str, str]) -> int:
+        """How wide the peer's window is; 0 for a Go edge, which announces none."""
+        wish = headers.get(WINDOW_HEADER.lower(), "").strip()
+        if not (wish.isascii() and wish.isdigit()) or len(wish) > 9:
+            return 0
+        return min(int(wish), self._settings.ack_window, MAX_WINDOW)
+
+    # SessionOwner
+
+    def session_opened(self, session: NodeSession) -> NodeMessageQueue | None:
+        """Make a session the node's own; the older one ends."""
+        if not self.sessions.has_room(session.node) or self._stopping is not None:
+            session.close(FULL, "no room for another node")
+            return None
+        queue = self.dispatcher.queue(session.node)
+        old = self.sessions.opened(session, self.clock.seconds())
+        if old is not None:
+            old.close(REPLACED, "the node has connected anew")
+        else:
+            self._log.info("{node} connected from {peer}", node=session.node, peer=session.peer)
+        self.dispatcher.tell(session.node, "connected")
+        return queue
+
+    def session_closed(self, session: NodeSession, reason: str) -> None:
+        """Forget a session; only the node's own one counts as a disconnect."""
+        self._ended.inc()
+        if not self.sessions.closed(session):
+            return
+        self._log.info("{node} disconnected: {why}", node=session.node, why=reason)
+        self.dispatcher.tell(session.node, "disconnected")
+        if self._stopping is not None and not len(self.sessions) and not self._stopping.called:
+            self._stopping.callback(None)
+
+    def acknowledged(self, node: str, queue: NodeMessageQueue, message: Message) -> bool:
+        """Take an edge's response: an acknowledgement, an answer, or for nobody."""
+        order = queue.acked(message.header.parent_id)
+        if order is None:
+            self.dispatcher.answered(message)
+            return False
+        self._acks.inc()
+        self._syncpoint.acked(node, order)
+        return True
+
+    def upstream(self, session: NodeSession, message: Message) -> Deferred[None] | None:
+        """Pass on what a node says."""
+        return self.dispatcher.upstream(session, message)
+
+    def _tick(self) -> None:
+        now = self.clock.seconds()
+        for session in self.sessions:
+            session.tick(now)
+
+    def _tick_failed(self, failure: Failure) -> None:
+        self._log.failure("the look at the sessions' deadlines failed; going on", failure)
+        if self._stopping is None:
+            self.start_ticking()
+
+    # Metrics
+
+    def _add_gauges(self, metrics: Metrics) -> None:
+        queues = self.dispatcher.queues
+
+        def age() -> Mapping[tuple[str, ...], float]:
+            now = self.clock.seconds()
+            oldest = ((node, queue.oldest()) for node, queue in queues.items())
+            return {(node,): now - since for node, since in oldest if since is not None}
+
+        metrics.gauge(
+            "KubeEdge_CloudHub_connected_nodes",
+            "Nodes connected to this process",
+            read=lambda: float(len(self.sessions)),
+        )
+        metrics.gauge(
+            "kubeedge_cloudhub_queue_depth",
+            "Messages that wait for a node, or for its acknowledgement",
+            ("node",),
+            read=lambda: {
+                (node,): float(len(queue.window) + queue.plain_depth)
+                for node, queue in queues.items()
+            },
+        )
+        metrics.gauge(
+            "kubeedge_cloudhub_sync_lag_seconds",
+            "Age of the oldest message that a node has not acknowledged",
+            ("node",),
+            read=age,
+        )
+        metrics.gauge(
+            "kubeedge_cloudhub_in_flight",
+            "Messages sent and not yet acknowledged, all nodes",
+            read=lambda: float(sum(queue.window.in_flight for queue in queues.values())),
+        )
+        metrics.gauge(
+            "kubeedge_cloudhub_resends",
+            "Messages sent once more, since the start",
+            read=lambda: float(sum(queue.window.resends for queue in queues.values())),
+        )
+        metrics.gauge(
+            "kubeedge_cloudhub_dropped_messages",
+            "Unacknowledged messages dropped for lack of room, by node, since the start",
+            ("node",),
+            read=lambda: {
+                (node,): float(queue.dropped) for node, queue in queues.items() if queue.dropped
+            },
+        )
+        traffic = self.traffic
+        metrics.gauge(
+            "kubeedge_viaduct_traffic",
+            "Frames, bytes, bad frames, dead and stuck links since the start",
+            ("what",),
+            read=lambda: {
+                (what,): float(getattr(traffic, what)) for what in Traffic.__dataclass_fields__
+            },
+        )
