@@ -22,6 +22,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from kubeedge_tx.apiserver import quantity
 from kubeedge_tx.errors import KubeEdgeError
 
 KINDS: Final[Mapping[tuple[str, str], str]] = {
@@ -65,9 +66,6 @@ _MAX_DEPTH: Final = 200
 _INT_RANGE: Final = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1)}
 _TIME: Final = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z"
-)
-_QUANTITY: Final = re.compile(
-    r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+)?\Z"
 )
 
 
@@ -376,26 +374,13 @@ def _quantity(value: Any) -> str:
     if value is None:
         return "0"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise DecodeError(
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-        )
+        raise DecodeError(quantity.FORMAT_MESSAGE)
     if isinstance(value, float):
         value = f"{value:f}".rstrip("0").rstrip(".")
-    text = str(value)
-    if not is_quantity(text):
-        raise DecodeError(
-            "quantities must match the regular expression "
-            "'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-            if not re.match(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)\Z", text)
-            else "unable to parse quantity's suffix"
-        )
-    return text
-
-
-def is_quantity(text: str) -> bool:
-    """Whether this is a resource quantity such as ``100m`` or ``1.5Gi``."""
-    return _QUANTITY.match(text) is not None
+    try:
+        return quantity.canonical(str(value))
+    except ValueError as error:
+        raise DecodeError(str(error)) from None
 
 
 @cache
