@@ -72,7 +72,8 @@ class ProcessRuntime:
 
     :param root: a folder of its own, for records and logs.
     :param wall_clock: seconds since the epoch.
-    :param namespaces: ``off`` never tries mounts.
+    :param namespaces: how volumes are mounted: ``root`` and ``user`` try only that,
+        ``none`` never tries; ``auto`` takes what works.
     :param new_id: makes ids for sandboxes and containers.
     """
 
@@ -85,7 +86,7 @@ class ProcessRuntime:
         root: Path,
         wall_clock: Callable[[], float],
         *,
-        namespaces: Literal["auto", "off"] = "auto",
+        namespaces: Literal["auto", "root", "user", "none"] = "auto",
         new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._reactor = reactor
@@ -152,11 +153,13 @@ class ProcessRuntime:
         return platform.release()
 
     async def _probe(self) -> str:
-        if self._wish == "off":
-            return "none"
+        if self._wish == "auto":
+            kinds: tuple[str, ...] = ("root", "user") if os.geteuid() == 0 else ("user",)
+        else:
+            kinds = () if self._wish == "none" else (self._wish,)
         folder = self._root / "probe"
         folder.mkdir(exist_ok=True, mode=0o700)
-        for kind in ("root", "user") if os.geteuid() == 0 else ("user",):
+        for kind in kinds:
             spec = {"namespaces": kind, "folder": str(folder)}
             if (await launch(self._reactor, "probe", spec)).exit_code == 0:
                 return kind

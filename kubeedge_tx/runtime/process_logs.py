@@ -18,14 +18,14 @@ def log_files(log: Path) -> list[Path]:
 
 
 def text_of(records: Iterable[bytes]) -> list[bytes]:
-    """Take the stamps off; returns lines with their line ends.
+    """Take the stamps off records without their line ends; returns lines with theirs.
 
     Parts of a line become one, per stream. A last part without an end stays one.
     """
     lines: list[bytes] = []
     open_at: dict[bytes, int] = {}
     for record in records:
-        fields = record.rstrip(b"\n").split(b" ", 3)
+        fields = record.split(b" ", 3)
         if len(fields) != 4:
             continue  # the rest of a record that a full disk cut off
         _, stream, tag, text = fields
@@ -46,7 +46,7 @@ def read_log(log: Path, tail: int | None) -> bytes:
     records: list[bytes] = []
     for path in log_files(log):
         try:
-            records = path.read_bytes().splitlines(keepends=True) + records
+            records = path.read_bytes().split(b"\n") + records
         except FileNotFoundError:
             continue  # rotated away meanwhile
         if tail is not None and len(text_of(records)) > tail:

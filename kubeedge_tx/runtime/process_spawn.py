@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,9 @@ from twisted.python.failure import Failure
 
 LAUNCHER: Final = Path(__file__).with_name("process_launcher.py")
 SHIM: Final = Path(__file__).with_name("process_shim.py")
+
+LINGER_SECONDS: Final = 1.0
+"""How long a command's output is read on after its end, if something else has it open."""
 
 MAX_OUTPUT: Final = 1024 * 1024
 """Most bytes of a command's output that are kept; what follows is dropped."""
@@ -33,7 +37,8 @@ class Ended:
 
 
 class _Launch(ProcessProtocol):
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], exited: Callable[[], None] | None = None) -> None:
+        self._exited = exited
         self._spec = spec
         self._out = bytearray()
         self._err = bytearray()
@@ -54,6 +59,8 @@ class _Launch(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         status: Any = reason.value
         self.exit_code = 128 + status.signal if status.signal else status.exitCode
+        if self._exited is not None:
+            self._exited()
 
     def processEnded(self, reason: Failure) -> None:
         self.finish()
@@ -100,8 +107,6 @@ def run_command(reactor: Any, spec: dict[str, Any], timeout: float) -> Deferred[
     :param timeout: seconds; then it is killed with its process group.
     :returns: how it ended, or ``None`` if it had to be killed. Cancelling kills it too.
     """
-    process = _Launch(spec)
-    transport = _spawn(reactor, "exec", process, {0: "w", 1: "r", 2: "r"})
 
     def kill(_: object = None) -> None:
         try:
@@ -114,25 +119,34 @@ def run_command(reactor: Any, spec: dict[str, Any], timeout: float) -> Deferred[
         except (ProcessExitedAlready, ProcessLookupError, PermissionError):
             pass
         transport.loseConnection()
+        if timer.active():
+            timer.cancel()
 
     result: Deferred[Ended | None] = Deferred(kill)
 
     def too_late() -> None:
-        # What it started in the background may hold the pipes; that is no timeout.
-        if process.exit_code is None:
-            kill()
-            result.callback(None)
-        else:
-            transport.loseConnection()
-            process.finish()
+        kill()
+        result.callback(None)
 
-    timer = reactor.callLater(timeout, too_late)
-
-    def answer(ended: Ended) -> None:
+    def linger() -> None:
         if timer.active():
             timer.cancel()
+            lingering.append(reactor.callLater(LINGER_SECONDS, finish))
+
+    def finish() -> None:
+        transport.loseConnection()
+        process.finish()
+
+    def answer(ended: Ended) -> None:
+        for call in (timer, *lingering):
+            if call.active():
+                call.cancel()
         if not result.called:
             result.callback(ended)
 
+    lingering: list[Any] = []
+    timer = reactor.callLater(timeout, too_late)
+    process = _Launch(spec, linger)
+    transport = _spawn(reactor, "exec", process, {0: "w", 1: "r", 2: "r"})
     process.done.addCallback(answer)
     return result

@@ -5,6 +5,7 @@ It passes the contract that the real runtimes pass (tests/runtime/contract.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -402,7 +403,8 @@ class FakeRuntime:
             raise ContainerError("NotFound", f"no container {container_id}")
         if tail is None:
             return container.output
-        return b"".join(container.output.splitlines(keepends=True)[-tail:] if tail else [])
+        lines = [line for line in re.split(rb"(?<=\n)", container.output) if line]
+        return b"".join(lines[-tail:] if tail else [])
 
     def _remove_unused_images(self, keep: frozenset[str], want_free_bytes: int) -> int:
         used = {parse_image(c.spec.image).reference for c in self.containers.values()}
