@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -27,8 +26,7 @@ OBJECTS: Final = frozenset(
 """Types that are asked for by name, answered as they are, and kept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What to tell whoever asked: content, or the text of an error."""
 
     content: msgspec.Raw = OK
