@@ -7,7 +7,6 @@ Keys, types and columns are KubeEdge's. Source: KubeEdge ``edge/pkg/metamanager/
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,10 +120,6 @@ class MetaStore:
         """All rows of a type, of all namespaces, by key."""
         rows = self._by_type.get(type, {})
         return [rows[key] for key in sorted(rows)]
-
-    def keys(self) -> Iterator[str]:
-        """All keys."""
-        return iter(list(self._rows))
 
     def put(self, key: str, type: str, value: bytes | msgspec.Raw) -> Deferred[None]:
         """Insert or replace a row; fires when it is on disk.

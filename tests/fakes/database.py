@@ -39,6 +39,11 @@ class DirectDatabase(Database):
     def open(self) -> Deferred[None]:
         return succeed(None)
 
+    @property
+    def waiting(self) -> int:
+        """How much work is held."""
+        return len(self._work)
+
     def run(self, *, tell: bool = True) -> None:
         """Do the oldest work that was held; without ``tell`` nobody hears of it."""
         work, done = self._work.popleft()
