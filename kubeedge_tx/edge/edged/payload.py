@@ -182,8 +182,9 @@ def _token_file(pod: Json, token: str, mode: int) -> File:
         (container.get("securityContext") or {}).get("runAsUser", for_all)
         for container, _ in podspec.all_containers(pod)
     }
-    if len(users) == 1 and None not in users:
-        return File(token.encode(), 0o600, int(users.pop()))
+    user = users.pop() if len(users) == 1 else None
+    if user is not None:
+        return File(token.encode(), 0o600, int(user))
     return File(token.encode(), mode)
 
 

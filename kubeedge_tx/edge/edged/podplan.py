@@ -116,8 +116,8 @@ class View:
     busy: frozenset[Job] = frozenset()
     volumes_ready: bool = False
     volumes_retry_at: float = 0.0
-    sandbox_since: float = 0.0
-    """Containers made before this belong to a former sandbox."""
+    former: frozenset[str] = frozenset()
+    """Ids of containers that belong to a former sandbox."""
     sandbox_failure: StartFailure | None = None
     failures: Mapping[str, StartFailure] = field(default_factory=dict)
     """By container name."""
@@ -125,8 +125,6 @@ class View:
     flags: Mapping[str, ProbeFlags] = field(default_factory=dict)
     unhealthy: Mapping[str, tuple[str, float | None]] = field(default_factory=dict)
     """By container id: why it must be stopped, and the grace its probe asks for."""
-    hooked: frozenset[str] = frozenset()
-    """Ids of running containers whose postStart hook has not ended."""
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     """What the former plan said; holds while a start is under way."""
     phase: str = "Pending"
@@ -185,6 +183,10 @@ def _running(state: PodState | None) -> list[ContainerState]:
     return [each for each in state.containers if each.state == "running"] if state else []
 
 
+def _stop(running: ContainerState, grace: float) -> StopContainer:
+    return StopContainer(running.id, running.name, grace, f"Stopping container {running.name}")
+
+
 def _terminate(
     pod: Json, state: PodState | None, view: View, termination: Termination, made: Plan
 ) -> None:
@@ -199,17 +201,13 @@ def _terminate(
     for each in first:
         is_late = each.name in sidecars
         grace = max(LEAST_GRACE, left if is_late else termination.grace)
-        made.actions.append(
-            StopContainer(each.id, each.name, grace, f"Stopping container {each.name}")
-        )
+        made.actions.append(_stop(each, grace))
     made.ended = not running and not view.busy
 
 
 def _wind_up(state: PodState | None, view: View, made: Plan) -> None:
     for each in _running(state):
-        made.actions.append(
-            StopContainer(each.id, each.name, LEAST_GRACE, f"Stopping container {each.name}")
-        )
+        made.actions.append(_stop(each, LEAST_GRACE))
     made.ended = not made.actions and not view.busy
 
 
@@ -246,13 +244,16 @@ def _go_on(pod: Json, state: PodState | None, view: View, made: Plan) -> None:
     if state is None or not state.sandbox_ready:
         _new_sandbox(pod, state, view, made)
         return
-    if _initialize(pod, state, view, made):
+    if not _anything_to_run(pod, state):
+        for each in _running(state):  # sidecars end with the main containers
+            made.actions.append(_stop(each, max(LEAST_GRACE, podspec.grace_seconds(pod))))
+    elif _initialize(pod, state, view, made):
         for container in podspec.containers(pod):
             _keep_up(pod, container, state, view, made)
 
 
 def _new_sandbox(pod: Json, state: PodState | None, view: View, made: Plan) -> None:
-    if not _anything_to_run(pod, state, view):
+    if not _anything_to_run(pod, state):
         return
     for each in _running(state):
         made.actions.append(
@@ -272,12 +273,13 @@ def _new_sandbox(pod: Json, state: PodState | None, view: View, made: Plan) -> N
         made.actions.append(RunSandbox())
 
 
-def _anything_to_run(pod: Json, state: PodState | None, view: View) -> bool:
+def _anything_to_run(pod: Json, state: PodState | None) -> bool:
+    """Tell whether a main container runs, or is to be started."""
     for container in podspec.containers(pod):
         attempts = newest(state, container["name"])
         if not attempts or attempts[0].state != "exited":
             return True
-        if podspec.should_restart(pod, attempts[0].exit_code):
+        if podspec.should_restart(pod, _exit_code(attempts[0])):
             return True
     return False
 
@@ -294,8 +296,8 @@ def _initialize(pod: Json, state: PodState, view: View, made: Plan) -> bool:
             _keep_up(pod, container, state, view, made, sidecar=True)
             if was_initialized:
                 continue
-            if current is None or current.state != "running" or current.id in view.hooked:
-                return False
+            if current is None or current.state != "running" or ("start", name) in view.busy:
+                return False  # busy: its postStart hook has not ended
             if not view.flags.get(current.id, ProbeFlags()).started:
                 return False
             continue
@@ -313,7 +315,7 @@ def _initialize(pod: Json, state: PodState, view: View, made: Plan) -> bool:
 
 def _current(state: PodState, name: str, view: View) -> ContainerState | None:
     attempts = newest(state, name)
-    if attempts and attempts[0].created_at >= view.sandbox_since:
+    if attempts and attempts[0].id not in view.former:
         return attempts[0]
     return None
 
@@ -336,7 +338,7 @@ def _keep_up(
         _check_running(pod, container, latest, view, made)
         return
     if latest is not None and latest.state == "exited":
-        in_this_sandbox = latest.created_at >= view.sandbox_since
+        in_this_sandbox = latest.id not in view.former
         again = podspec.should_restart(pod, _exit_code(latest), init=init, sidecar=sidecar)
         if not again and (in_this_sandbox or not init):
             return
@@ -374,7 +376,7 @@ def _start(
         if view.now < failure.retry_at:
             made.wake(failure.retry_at)
             return
-    if any(verb == "start" for verb, _ in view.busy) or view.hooked:
+    if any(verb == "start" for verb, _ in view.busy):
         return  # one after another: whoever starts looks again when it is done
     if any(isinstance(action, StartContainer) for action in made.actions):
         return

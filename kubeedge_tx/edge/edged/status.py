@@ -84,8 +84,12 @@ def pod_status(pod: Json, previous: Json, seen: Observed) -> Json:
     :param previous: the last one that was computed, or the stored one; times, counts and
         endings that the runtime has forgotten are taken from it.
     """
-    inits = _container_statuses(pod, previous, seen, init=True)
-    mains = _container_statuses(pod, previous, seen, init=False)
+    inits = _container_statuses(pod, previous, seen, init=True, initialized=False)
+    initialized = all(
+        each["ready"] or podspec.is_sidecar(container)
+        for container, each in zip(podspec.init_containers(pod), inits, strict=True)
+    )
+    mains = _container_statuses(pod, previous, seen, init=False, initialized=initialized)
     phase = _phase(pod, inits, mains, ended=seen.ended)
     if seen.verdict is not None:
         phase = "Failed"
@@ -151,18 +155,28 @@ def newest(state: PodState | None, name: str) -> list[ContainerState]:
     return sorted(found, key=lambda each: (each.attempt, each.created_at), reverse=True)
 
 
-def _container_statuses(pod: Json, previous: Json, seen: Observed, *, init: bool) -> list[Json]:
+def _container_statuses(
+    pod: Json, previous: Json, seen: Observed, *, init: bool, initialized: bool
+) -> list[Json]:
     field_name = "initContainerStatuses" if init else "containerStatuses"
     before = {each["name"]: each for each in previous.get(field_name) or ()}
     spec = podspec.init_containers(pod) if init else podspec.containers(pod)
     return [
-        _container_status(pod, container, before.get(container["name"]), seen, init=init)
+        _container_status(
+            pod, container, before.get(container["name"]), seen, init=init, initialized=initialized
+        )
         for container in spec
     ]
 
 
 def _container_status(
-    pod: Json, container: Json, before: Json | None, seen: Observed, *, init: bool
+    pod: Json,
+    container: Json,
+    before: Json | None,
+    seen: Observed,
+    *,
+    init: bool,
+    initialized: bool,
 ) -> Json:
     name = container["name"]
     attempts = newest(seen.state, name)
@@ -180,8 +194,10 @@ def _container_status(
     if waiting is not None and not seen.ended and "running" not in status["state"]:
         if "terminated" in status["state"]:
             status["lastState"] = status["state"]
-        status["state"] = {"waiting": _without_empty(vars_of(waiting))}
-    if seen.ended and "terminated" not in status["state"]:
+        status["state"] = {
+            "waiting": _without_empty({"reason": waiting.reason, "message": waiting.message})
+        }
+    if seen.ended and initialized and "terminated" not in status["state"]:
         status["state"] = {"terminated": _lost("when the pod was terminated")}
     flags = _flags(status, seen)
     status["started"] = flags.started
@@ -192,11 +208,6 @@ def _container_status(
     if mounts := [_mount_status(mount) for mount in container.get("volumeMounts") or ()]:
         status["volumeMounts"] = mounts
     return status
-
-
-def vars_of(waiting: Waiting) -> Json:
-    """Give the fields of a waiting state."""
-    return {"reason": waiting.reason, "message": waiting.message}
 
 
 def _of_attempt(attempt: ContainerState, seen: Observed) -> Json:
@@ -319,8 +330,7 @@ def _phase(pod: Json, inits: list[Json], mains: list[Json], *, ended: bool) -> s
             waiting += 1
     if pending or waiting:
         return "Pending"
-    main_runs = any("running" in each["state"] for each in mains)
-    if stopped and not main_runs and (ended or policy != "Always"):
+    if stopped and not running and (ended or policy != "Always"):
         if stopped == succeeded:
             return "Succeeded"
         if ended or policy == "Never":
