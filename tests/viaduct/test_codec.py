@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest
@@ -153,13 +153,13 @@ class DecodeTests(SynchronousTestCase):
     @given(st.binary(max_size=200))
     def test_garbage(self, frame: bytes) -> None:
         """Garbage raises WireError and nothing else."""
-        with suppress(WireError):
+        with contextlib.suppress(WireError):
             codec.decode(frame)
 
     @given(JSON)
     def test_any_json(self, value: object) -> None:
         """Any JSON is a message or a WireError."""
-        with suppress(WireError):
+        with contextlib.suppress(WireError):
             codec.decode(json.dumps(value).encode())
 
     @given(MESSAGES)
