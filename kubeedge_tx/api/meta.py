@@ -115,13 +115,23 @@ def _is_number(text: str) -> bool:
 def same_for_edge(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
     """Tell whether a change is one the edge need not hear of.
 
-    Status comes from the edge, versions and managed fields are the API server's own.
+    Versions and managed fields are the API server's own; status comes from the edge. Of a Node
+    the status counts, since the cloud writes conditions too, but not the time of a heartbeat.
     Source: KubeEdge ``cloud/pkg/edgecontroller/controller/downstream.go``, which compares
-    metadata and spec; managed fields it does not leave out.
+    metadata and spec; managed fields and heartbeats it does not leave out.
     """
-    return _outside(old, "metadata", "status") == _outside(new, "metadata", "status") and _outside(
-        metadata(old), *_BOOKKEEPING
-    ) == _outside(metadata(new), *_BOOKKEEPING)
+    if _outside(metadata(old), *_BOOKKEEPING) != _outside(metadata(new), *_BOOKKEEPING):
+        return False
+    if kind(new) == "Node" and _node_status(old) != _node_status(new):
+        return False
+    return _outside(old, "metadata", "status") == _outside(new, "metadata", "status")
+
+
+def _node_status(node: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    conditions = sequence(node, "status", "conditions")
+    return _outside(mapping(node, "status"), "conditions"), [
+        _outside(condition, "lastHeartbeatTime") for condition in conditions
+    ]
 
 
 def _outside(obj: Mapping[str, Any], *fields: str) -> dict[str, Any]:
