@@ -122,21 +122,6 @@ BUILT_IN: Final = (
         subresources=(_status("Node"),),
     ),
     _core(
-        "persistentvolumeclaims",
-        "PersistentVolumeClaim",
-        short_names=("pvc",),
-        subresources=(_status("PersistentVolumeClaim"),),
-        returns_deleted=True,
-    ),
-    _core(
-        "persistentvolumes",
-        "PersistentVolume",
-        namespaced=False,
-        short_names=("pv",),
-        subresources=(_status("PersistentVolume"),),
-        returns_deleted=True,
-    ),
-    _core(
         "pods",
         "Pod",
         short_names=("po",),
@@ -221,13 +206,6 @@ BUILT_IN: Final = (
         ),
     ),
     _core("leases", "Lease", group="coordination.k8s.io"),
-    _core(
-        "volumeattachments",
-        "VolumeAttachment",
-        group="storage.k8s.io",
-        namespaced=False,
-        subresources=(_status("VolumeAttachment"),),
-    ),
 )
 
 
