@@ -263,13 +263,13 @@ class NodeMessageQueue:
         return self._offer(order)
 
     def _is_stale(self, order: Order) -> bool:
-        if order.is_delete:
-            return False
         known = self._pending.get(order.part)
         if known is not None:
+            if order.is_delete or known.is_delete:
+                return known.is_delete
             if known.is_last and not order.is_last:
                 return True
-            return known.is_delete or not is_newer(order.version, known.version)
+            return not is_newer(order.version, known.version)
         if order.is_last:
             return False
         recorded = self._recorded(order.namespace, order.uid) if order.uid else None
@@ -299,8 +299,7 @@ class NodeMessageQueue:
         ):
             return Outcome.FULL
         # The delete of an older object goes before the newer one that waits already.
-        first = order.is_delete and bool(parts) and part not in self._pending
-        window.offer(key, order.message.header.msg_id, order, part=part, first=first)
+        window.offer(key, order.message.header.msg_id, order, part=part, first=order.is_delete)
         if not order.is_answer:
             self._pending[part] = order
         return Outcome.QUEUED
