@@ -45,9 +45,7 @@ class Renderer:
     def __init__(self, wall_clock: Callable[[], float]) -> None:
         self._wall_clock = wall_clock
 
-    def one(
-        self, info: KindInfo, item: Item, form: Format, include: str = "Metadata"
-    ) -> bytes:
+    def one(self, info: KindInfo, item: Item, form: Format, include: str = "Metadata") -> bytes:
         """One object.
 
         :param include: what a table's rows carry: ``Metadata``, ``Object`` or ``None``.
@@ -56,9 +54,7 @@ class Renderer:
             return item.body
         return self.value(info, served(info, item.obj), form, include)
 
-    def value(
-        self, info: KindInfo, obj: Object, form: Format, include: str = "Metadata"
-    ) -> bytes:
+    def value(self, info: KindInfo, obj: Object, form: Format, include: str = "Metadata") -> bytes:
         """An object that is not in the store."""
         if form.shape == TABLE:
             metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}

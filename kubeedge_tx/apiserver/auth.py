@@ -61,7 +61,9 @@ class Authenticator:
         self._admin_token = admin_token.encode()
         self._tokens = tokens
 
-    def authenticate(self, header: Callable[[str], str], headers: Callable[[str], list[str]]) -> User:
+    def authenticate(
+        self, header: Callable[[str], str], headers: Callable[[str], list[str]]
+    ) -> User:
         """Find out who asks.
 
         :param header: gives a request header, empty if absent.

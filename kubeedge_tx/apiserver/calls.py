@@ -117,9 +117,7 @@ class Call:
 
         :raises ApiError: 400 or 415.
         """
-        return bodies.as_object(
-            bodies.read(self.body, self.content_type, kind), kind, api_version
-        )
+        return bodies.as_object(bodies.read(self.body, self.content_type, kind), kind, api_version)
 
     def duplicates(self) -> list[str]:
         """Complaints about keys that stand twice in the body."""

@@ -110,11 +110,11 @@ class Deletion:
         self, info: KindInfo, items: Iterable[Item], options: DeleteOptions
     ) -> list[Deferred[Deleted]]:
         """Delete these objects; ones that are gone meanwhile are left out."""
-        found = []
-        for item in items:
-            if self._store.head(info.resource, item.namespace, item.name) is not None:
-                found.append(self.delete(info, item.namespace, item.name, options))
-        return found
+        return [
+            self.delete(info, item.namespace, item.name, options)
+            for item in items
+            if self._store.head(info.resource, item.namespace, item.name) is not None
+        ]
 
     def _check(self, info: KindInfo, item: Item, options: DeleteOptions) -> None:
         if info.resource == "namespaces" and item.name in _PROTECTED:
@@ -138,9 +138,7 @@ class Deletion:
             error.details = {**(error.details or {}), "kind": info.kind}
             raise error
 
-    def _delete_pod(
-        self, info: KindInfo, item: Item, options: DeleteOptions
-    ) -> Deferred[Deleted]:
+    def _delete_pod(self, info: KindInfo, item: Item, options: DeleteOptions) -> Deferred[Deleted]:
         pod = item.obj
         metadata = pod["metadata"]
         spec = pod.get("spec") or {}

@@ -256,9 +256,7 @@ class Handlers:
     def _delete(self, call: Call) -> Reply:
         target = call.target
         info = target.info
-        done = self._deletion.delete(
-            info, target.namespace, target.name, call.delete_options()
-        )
+        done = self._deletion.delete(info, target.namespace, target.name, call.delete_options())
 
         def deleted(result: Deleted) -> Answer:
             if result.gone and not info.returns_deleted:
@@ -310,7 +308,7 @@ def _read_patch(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         try:
-            return bodies.read_yaml(body) if not body.lstrip()[:1] in (b"{", b"[") else _bad(body)
+            return bodies.read_yaml(body) if body.lstrip()[:1] not in (b"{", b"[") else _bad(body)
         except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
             return _bad(body)
 

@@ -62,15 +62,17 @@ def before_create(info: KindInfo, obj: Object, user: Author | None, now: float) 
     return obj
 
 
-def before_update(
-    info: KindInfo, subresource: str, obj: Object, old: Object, now: float
-) -> Object:
+def before_update(info: KindInfo, subresource: str, obj: Object, old: Object, now: float) -> Object:
     """Set what the server sets in a changed object of this kind."""
     if info.resource == "customresourcedefinitions.apiextensions.k8s.io" and not subresource:
         return {**obj, "status": crd_status(obj, old.get("status"), now)}
     if subresource == "approval":
         conditions = [
-            {"lastUpdateTime": rfc3339(now), **_without_nulls(c), "lastTransitionTime": _since(c, now)}
+            {
+                "lastUpdateTime": rfc3339(now),
+                **_without_nulls(c),
+                "lastTransitionTime": _since(c, now),
+            }
             for c in (obj.get("status") or {}).get("conditions") or []
         ]
         return {**obj, "status": {**(obj.get("status") or {}), "conditions": conditions}}
@@ -145,7 +147,9 @@ def crd_status(crd: Object, old: Object | None, now: float) -> Object:
             stored.append(version["name"])
     conditions = (old or {}).get("conditions") or [
         _condition("NamesAccepted", "NoConflicts", "no conflicts found", now),
-        _condition("Established", "InitialNamesAccepted", "the initial names have been accepted", now),
+        _condition(
+            "Established", "InitialNamesAccepted", "the initial names have been accepted", now
+        ),
     ]
     return {"conditions": conditions, "acceptedNames": accepted, "storedVersions": stored}
 

@@ -46,8 +46,7 @@ def read_list(
         if token:
             raise status.expired(_TOO_OLD) from None
         raise status.expired(
-            f"The resourceVersion for the provided list is too old: {version} "
-            f"({compacted.oldest})"
+            f"The resourceVersion for the provided list is too old: {version} ({compacted.oldest})"
         ) from None
     if start is not None:
         items = [item for item in items if item.key > start]
@@ -85,8 +84,8 @@ def _version(call: Call, store: ObjectStore) -> int | None:
     if version is None:
         if match == "Exact":
             raise status.bad_request(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for "
-                "resourceVersion \"0\" or unset"
+                'resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for '
+                'resourceVersion "0" or unset'
             )
         return None
     if version > store.version:

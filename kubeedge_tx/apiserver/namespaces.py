@@ -172,7 +172,9 @@ class NamespaceKeeper:
         finalized["spec"] = {
             **(finalized.get("spec") or {}),
             "finalizers": [
-                f for f in (finalized.get("spec") or {}).get("finalizers") or [] if f != "kubernetes"
+                f
+                for f in (finalized.get("spec") or {}).get("finalizers") or []
+                if f != "kubernetes"
             ],
         }
         if not finalized["spec"]["finalizers"]:

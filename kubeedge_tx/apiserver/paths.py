@@ -98,7 +98,9 @@ class Paths:
                 f"application/json;g=apidiscovery.k8s.io;v={wanted};as=APIGroupDiscoveryList"
             )
             return made
-        return answer(200, self._discovery.api(self._address()) if core else self._discovery.groups())
+        return answer(
+            200, self._discovery.api(self._address()) if core else self._discovery.groups()
+        )
 
     def _openapi_v2(self, accept: str, request: Request) -> Answer:
         types = [media for media, _ in media_types(accept)]
@@ -140,7 +142,9 @@ class Paths:
 
     def _all_paths(self) -> list[str]:
         versions = {(k.group, k.version) for k in self._registry}
-        paths = {f"/apis/{g}/{v}" for g, v in versions if g} | {f"/apis/{g}" for g, _ in versions if g}
+        paths = {f"/apis/{g}/{v}" for g, v in versions if g} | {
+            f"/apis/{g}" for g, _ in versions if g
+        }
         fixed = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
         return ["/api", "/api/v1", "/apis", *sorted(paths), *fixed]
 

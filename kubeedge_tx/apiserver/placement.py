@@ -44,9 +44,7 @@ def refusal(pod: Object, node: Object, pods_on_node: int) -> str:
     return ""
 
 
-def choose(
-    pod: Object, nodes: Iterable[Object], count: Callable[[str], int]
-) -> tuple[str, str]:
+def choose(pod: Object, nodes: Iterable[Object], count: Callable[[str], int]) -> tuple[str, str]:
     """Take the node with the fewest pods.
 
     :param count: gives the number of pods on a node.

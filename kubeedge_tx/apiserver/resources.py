@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress, IProtocol
+from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -76,9 +75,7 @@ class ApiResource(Resource):
         def headers(name: str) -> list[str]:
             return [str(v) for v in request.requestHeaders.getRawHeaders(name, [])]
 
-        user = self._authenticator.authenticate(
-            lambda name: request.getHeader(name) or "", headers
-        )
+        user = self._authenticator.authenticate(lambda name: request.getHeader(name) or "", headers)
         target = resolve(self._registry, method, path, request.args or {})
         if target is None:
             return self._paths.answer(method, path, user, request)
@@ -143,15 +140,13 @@ class ApiSite(Site):
     """Keeps track of its connections, so that they can be closed at stop."""
 
     def __init__(self, resource: ApiResource, reactor: Any) -> None:
-        super().__init__(
-            resource, requestFactory=ApiRequest, timeout=IDLE_SECONDS, reactor=reactor
-        )
-        self._open: set[HTTPChannel] = set()
+        super().__init__(resource, requestFactory=ApiRequest, timeout=IDLE_SECONDS, reactor=reactor)
+        self._open: set[Any] = set()
 
-    def log(self, request: Request) -> None:
+    def log(self, request: Any) -> None:
         """Write no access log; it costs more than many of the answers."""
 
-    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """Make the protocol of a new connection, and remember it."""
         protocol = super().buildProtocol(addr)
         if protocol is not None:

@@ -28,7 +28,7 @@ class Selection:
         """
         try:
             selector = parse_label_selector(labels) if labels else None
-            terms = [tuple(term) for term in parse_field_selector(fields)] if fields else []
+            terms = parse_field_selector(fields) if fields else []
         except ValueError as error:
             raise status.bad_request(str(error)) from None
         supported = fieldselect.supported(info)

@@ -55,7 +55,9 @@ class ServiceAddresses:
         for key in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             if not spec.get(key) and key in was:
                 spec[key] = was[key]
-        had = {(p.get("name", ""), p.get("port")): p.get("nodePort") for p in was.get("ports") or []}
+        had = {
+            (p.get("name", ""), p.get("port")): p.get("nodePort") for p in was.get("ports") or []
+        }
         if _needs_node_ports(spec):
             spec["ports"] = [
                 {**p, "nodePort": p.get("nodePort") or had[(p.get("name", ""), p.get("port"))]}

@@ -71,7 +71,7 @@ class _Database(Protocol):
     def write(self, work: Callable[[sqlite3.Cursor], T]) -> Deferred[T]: ...
 
 
-class Compacted(Exception):  # noqa: N818 - what happened, not a mistake of ours
+class Compacted(Exception):
     """The log no longer reaches back that far.
 
     :param oldest: the oldest version that can still be asked for.

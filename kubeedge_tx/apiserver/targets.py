@@ -40,8 +40,10 @@ def resolve(
     else:
         return None
     namespace = ""
-    if rest[0] == "namespaces" and len(rest) > 2 and not (
-        group == "" and len(rest) == 3 and rest[2] in ("status", "finalize")
+    if (
+        rest[0] == "namespaces"
+        and len(rest) > 2
+        and not (group == "" and len(rest) == 3 and rest[2] in ("status", "finalize"))
     ):
         namespace, rest = rest[1], rest[2:]
         if not namespace:
