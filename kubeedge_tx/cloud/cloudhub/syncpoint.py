@@ -11,7 +11,7 @@ import heapq
 from collections import deque
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
@@ -142,6 +142,7 @@ class SyncPoint:
         self._wake: IDelayedCall | None = None
         self._tasks = TaskSet()
         self._flushing: list[Deferred[None]] = []
+        self._starting = False
         self._stopped = False
         self.writes = 0
         """Calls made to the API server."""
@@ -315,6 +316,9 @@ class SyncPoint:
             del self._records[key]
 
     def _start_more(self) -> None:
+        if self._starting:
+            return  # a write that ended at once: the loop below goes on
+        self._starting = True
         while self._ready and self._active < self._parallel and not self._stopped:
             key = self._ready.popleft()
             record = self._records.get(key)
@@ -323,6 +327,7 @@ class SyncPoint:
             record.state = _WRITING
             self._active += 1
             self._tasks.spawn(f"record {record.name}", self._write(key, record))
+        self._starting = False
 
     async def _write(self, key: Key, record: _Record) -> None:
         version = record.version
