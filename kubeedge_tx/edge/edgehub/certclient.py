@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
 from service_identity import VerificationError
-from twisted.internet.defer import Deferred, TimeoutError, succeed
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
+from twisted.internet.error import (
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    DNSLookupError,
+)
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
-from twisted.internet.protocol import Protocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseDone,
+    ResponseFailed,
+)
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
@@ -83,9 +93,7 @@ class CertClient:
         headers = Headers({b"NodeName": [node.encode()]})
         if jwt:
             headers.addRawHeader(b"Authorization", b"Bearer " + jwt.encode("ascii"))
-        tls = client(
-            self.host, credentials.ca_pem, credentials.cert_pem, credentials.key_pem
-        )
+        tls = client(self.host, credentials.ca_pem, credentials.cert_pem, credentials.key_pem)
         code, body = await self._get("/edge.crt", tls, headers, csr_der)
         if code == 200:
             return body
@@ -103,22 +111,147 @@ class CertClient:
         uri = f"https://{self.address}{path}".encode("ascii")
         producer = None if body is None else _Bytes(body)
         what = f"cannot get {path} from {self.address}"
+        asking = Deferred.fromCoroutine(_exchange(agent, uri, headers, producer))
         try:
-            asking = Deferred.fromCoroutine(self._exchange(agent, uri, headers, producer))
-            return await asking.addTimeout(TIMEOUT_SECONDS, self._reactor)
-        except (TimeoutError, ConnectingCancelledError):
+            return await asking.addTimeout(TIMEOUT_SECONDS, self._reactor, _timed_out)
+        except TimeoutError:
             raise CertificateError(f"{what}: no answer within {TIMEOUT_SECONDS} s") from None
-        except ResponseFailed as error:
-            raise CertificateError(f"{what}: {_why(error, self.host)}") from None
-        except Exception as error:
-            if _is_network(error):
-                raise CertificateError(f"{what}: {_why(error, self.host)}") from None
-            raise
+        except _NETWORK as error:
+            cause = _cause(error)
+            if isinstance(cause, CancelledError | ConnectingCancelledError):
+                raise CancelledError from None  # it is we who are being stopped
+            raise CertificateError(f"{what}: {_why(cause, self.host)}") from None
 
-    async def _exchange(
-        self, agent: Agent, uri: bytes, headers: Headers, producer: _Bytes | None
-    ) -> tuple[int, bytes]:
-        response: Any = await agent.request(b"GET", uri, headers, producer)
-        done: Deferred[bytes] = Deferred(lambda _: response._transport.abortConnection())
-        response.deliverBody(_Collector(done))
-        return response.code, await done
+
+_NETWORK: Final = (
+    ConnectError,
+    ConnectionClosed,
+    DNSLookupError,
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+    SSL.Error,
+    VerificationError,
+)
+"""What a request fails with when the world is to blame."""
+
+
+async def _exchange(
+    agent: Agent, uri: bytes, headers: Headers, producer: _Bytes | None
+) -> tuple[int, bytes]:
+    response: Any = await agent.request(b"GET", uri, headers, producer)
+    collector = _Collector()
+    response.deliverBody(collector)
+    return response.code, await collector.done
+
+
+def _timed_out(_result: object, _seconds: float) -> Any:
+    # A request that is cancelled half-way fails with something of its own.
+    raise TimeoutError
+
+
+class _Collector(Protocol):
+    """Gather a body up to the limit."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
+        self._data = bytearray()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > MAX_BODY_BYTES:
+            self._finish(Failure(ConnectionClosed("the answer is larger than 1 MiB")))
+            self._abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        # Without a length, the end of the connection is the end of the body.
+        complete = reason.check(ResponseDone, PotentialDataLoss)
+        self._finish(bytes(self._data) if complete else reason)
+
+    def _finish(self, result: bytes | Failure) -> None:
+        if not self.done.called:
+            self.done.callback(result)  # type: ignore[arg-type]  # a Failure is allowed
+
+    def _abort(self) -> None:
+        transport: Any = self.transport
+        if transport is not None:
+            transport.abortConnection()
+
+
+@implementer(IBodyProducer)
+class _Bytes:
+    """A body in memory, sent at once."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.length = len(data)
+
+    def startProducing(self, consumer: Any) -> Deferred[None]:
+        consumer.write(self._data)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        return
+
+    def resumeProducing(self) -> None:
+        return
+
+    def stopProducing(self) -> None:
+        return
+
+
+@implementer(IPolicyForHTTPS)
+class _Policy:
+    """The same TLS for the one host that is asked."""
+
+    def __init__(self, tls: IOpenSSLClientConnectionCreator) -> None:
+        self._tls = tls
+
+    def creatorForNetloc(self, hostname: bytes, port: int) -> IOpenSSLClientConnectionCreator:
+        return self._tls
+
+
+def _split(url: str) -> tuple[str, int]:
+    path = "modules.edgeHub.httpServer"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(path, f"{url!r}: {error}; expected https://host:port") from None
+    rest = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if parts.scheme != "https" or not host or rest or not host.isascii():
+        raise ConfigError(path, f"{url!r} is not https://host:port")
+    return host, port or DEFAULT_PORT
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The innermost of the failures that Twisted wraps into each other, TLS's first."""
+    reasons: list[Failure] = getattr(error, "reasons", None) or []
+    causes = [_cause(reason.value) for reason in reasons if reason.value is not None]
+    for cause in causes:
+        if isinstance(cause, SSL.Error | VerificationError | CancelledError):
+            return cause
+    return causes[0] if causes else error
+
+
+def _why(cause: BaseException, host: str) -> str:
+    if isinstance(cause, VerificationError):
+        return (
+            f"its certificate is not valid for {host}; add that to the cloud's dnsNames or "
+            "advertiseAddress"
+        )
+    if isinstance(cause, SSL.Error):
+        reasons = [str(part[-1]) for part in cause.args[0]] if cause.args else []
+        if "certificate verify failed" in reasons:
+            return (
+                "its certificate is not of the CA that this edge trusts, or not valid now "
+                "(is the clock right?)"
+            )
+        return f"TLS failed: {', '.join(reasons) or 'the connection was closed'}"
+    return str(cause) or type(cause).__name__
+
+
+def _line(body: bytes) -> str:
+    """The first line of an answer, made fit for a log."""
+    text = body[:300].decode("utf-8", "replace").strip().partition("\n")[0]
+    return "".join(c if c.isprintable() else "?" for c in text) or "no reason given"

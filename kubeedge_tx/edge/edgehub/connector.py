@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IReactorTime,
@@ -63,32 +64,50 @@ class EdgeHubSettings:
     """*Ours:* seconds; the longest pause after one failure."""
     longest_delay: float = 60.0
     """*Ours:* seconds; the longest pause after many."""
+    unreachable_delay: float = 3.0
+    """*Ours:* seconds; the longest pause while no machine answers at that address."""
+    connect_timeout: float = 5.0
+    """*Ours:* seconds for TCP. Short: the kernel's own repeats come ever more seldom."""
 
 
 class Backoff:
     """Pauses that grow and are spread: each between 0 and a limit that doubles.
 
-    A restarted cloud is dialled by all its edges; only full jitter keeps them apart.
+    A restarted cloud is dialled by all its edges; only full jitter keeps them apart. A
+    machine that does not answer at all has no work with us, so it is asked more often: the
+    edge is back in service within seconds after the path is.
 
     :param first: seconds, limit of the first pause.
     :param limit: seconds, limit of every later pause.
+    :param unreachable_limit: seconds, the same while there is nobody to be spared.
     """
 
-    def __init__(self, random: Randomness, *, first: float, limit: float) -> None:
+    def __init__(
+        self, random: Randomness, *, first: float, limit: float, unreachable_limit: float
+    ) -> None:
         self._random = random
         self._first = first
         self.limit = limit
+        self._unreachable_limit = unreachable_limit
         self._failures = 0
+        self._unreached = 0
 
-    def next(self) -> float:
-        """Seconds to wait now."""
-        longest = min(self.limit, self._first * 2.0 ** min(self._failures, 32))
-        self._failures += 1
-        return self._random.uniform(0, longest)
+    def next(self, *, reached: bool) -> float:
+        """Seconds to wait now.
+
+        :param reached: the cloud answered, or had; it did not let us in, or threw us out.
+        """
+        if reached:
+            limit, count = self.limit, self._failures
+            self._failures += 1
+        else:
+            limit, count = self._unreachable_limit, self._unreached
+            self._unreached += 1
+        return self._random.uniform(0, min(limit, self._first * 2.0 ** min(count, 32)))
 
     def reset(self) -> None:
         """Start over: a connection lasted."""
-        self._failures = 0
+        self._failures = self._unreached = 0
 
 
 async def keep_connected(
@@ -100,6 +119,7 @@ async def keep_connected(
         if it was ended on purpose and shall be opened again at once.
     """
     while True:
+        reached = True
         try:
             closed = await dial()
             since = clock.seconds()
@@ -112,7 +132,8 @@ async def keep_connected(
             raise
         except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
             log.warn("cannot reach the cloud: {why}", why=_text(error))
-        pause = backoff.next()
+            reached = not isinstance(error, ConnectError | DNSLookupError)
+        pause = backoff.next(reached=reached)
         log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
         await deferLater(clock, pause)
 
@@ -150,7 +171,8 @@ class Dialer:
         host, port = self._servers[self._turn % len(self._servers)]
         self._turn += 1
         options = await self._credentials(host)
-        tcp = TimedEndpoint(HostnameEndpoint(self._reactor, host, port), DEAD_AFTER_SECONDS)
+        name = HostnameEndpoint(self._reactor, host, port, timeout=settings.connect_timeout)
+        tcp = TimedEndpoint(name, DEAD_AFTER_SECONDS)
         address = f"[{host}]" if ":" in host else host
         log.info("dialling {host}:{port}", host=address, port=port)
         return await connect(

@@ -80,7 +80,12 @@ class EdgeHub:
         self._settings = settings
         self.traffic = Traffic()
         self._dial = dial or Dialer(reactor, messages, settings, credentials, self.traffic).dial
-        self._backoff = Backoff(random, first=settings.first_delay, limit=settings.longest_delay)
+        self._backoff = Backoff(
+            random,
+            first=settings.first_delay,
+            limit=settings.longest_delay,
+            unreachable_limit=settings.unreachable_delay,
+        )
         self._bucket = TokenBucket(
             rate=settings.message_qps, burst=settings.message_burst, now=reactor.seconds()
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
+from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -14,6 +15,7 @@ from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.route import Resource, parse
 from kubeedge_tx.beehive.tasks import TaskSet
+from kubeedge_tx.beehive.workers import KeyedWorkers
 from kubeedge_tx.edge.metamanager.answers import read_answer
 from kubeedge_tx.edge.metamanager.remote import TOKEN, Remote
 from kubeedge_tx.edge.metamanager.requests import Requests
@@ -23,7 +25,6 @@ from kubeedge_tx.store.database import Change, Database
 from kubeedge_tx.store.meta import Identity, MetaStore, identify
 from kubeedge_tx.store.outbox import Outbox
 
-POLICYCONTROLLER: Final = names.POLICYCONTROLLER
 UPDATERS: Final = frozenset(
     {
         names.EDGECONTROLLER,
@@ -35,7 +36,12 @@ UPDATERS: Final = frozenset(
 """Who may send updates. Source: KubeEdge ``edge/pkg/metamanager/process.go``."""
 
 _DEVICE_TYPES: Final = frozenset({"device", "devicemodel"})
-_PUSHES: Final = frozenset({names.INSERT, names.UPDATE, names.DELETE, names.RESPONSE})
+_CHANGES: Final = frozenset({names.INSERT, names.UPDATE, names.RESPONSE})
+_OBJECT_OF: Final = {"podpatch": "pod", "podstatus": "pod", "nodepatch": "node"}
+"""Types that are about an object of another type, in whose turn they are."""
+
+WORKERS: Final = 64
+"""Objects worked on at once: twice the window that EdgeHub announces."""
 
 
 @implementer(IModule)
@@ -72,6 +78,7 @@ class MetaManager:
         self._store = store
         self._outbox = outbox
         self._tasks = TaskSet()
+        self._workers = KeyedWorkers(WORKERS, backlog=256)
         self._remote = Remote(bus, messages, store, remote_query_timeout)
         self._requests = Requests(
             bus,
@@ -97,51 +104,64 @@ class MetaManager:
         await self._outbox.load()
 
     async def stopped(self) -> None:
-        """Give up what is still being asked."""
+        """Let go of what is under way: what is not acknowledged will be sent again."""
+        await self._workers.cancel_all()
         await self._tasks.cancel_all()
 
     async def handle(self, message: Message) -> None:
         """Take one message of the cloud, of edged, or of EdgeHub about the connection.
 
-        :raises StoreError: a change is not on disk. The cloud gets an error instead of an
-            acknowledgement and sends it again; that is the whole of the retry.
+        Messages about one object are worked on in order, those about others meanwhile, so
+        that they share commits.
         """
         route = message.route
         if route.operation == names.CONNECT and route.source == names.EDGEHUB_SOURCE:
             self._remote.connected = message.read() == names.CONNECTED
             return
-        from_edged = route.source == names.EDGED and not message.header.parent_id
         try:
             resource = parse(route.resource)
         except RouteError as error:
-            await self._refuse(message, str(error), from_edged)
+            await self._refuse(message, str(error))
             return
-        if from_edged:
-            await self._requests.handle(message, resource)
-        elif message.header.parent_id:
-            await self._answered(message, resource)
-        elif route.operation in _PUSHES:
-            await self._pushed(message, resource)
-        else:
-            await self._refuse(message, f"metamanager has no {route.operation!r}", from_edged)
+        kind = _OBJECT_OF.get(resource.kind, resource.kind)
+        await self._workers.submit(
+            (resource.namespace, kind, resource.name),
+            lambda: self._work(message, resource),
+            f"{route.operation} {route.resource}",
+        )
 
-    async def _pushed(self, message: Message, resource: Resource) -> None:
+    async def _work(self, message: Message, resource: Resource) -> None:
+        """Do what the message asks for.
+
+        A change that does not reach the disk is answered with an error instead of an
+        acknowledgement, and sent again by the cloud; that is the whole of the retry.
+        """
         try:
-            if message.route.operation == names.DELETE:
+            if _is_from_edged(message):
+                await self._requests.handle(message, resource)
+            elif message.header.parent_id:
+                await self._answered(message, resource)
+            elif message.route.operation == names.DELETE:
                 await self._deleted(message, resource)
-            else:
+            elif message.route.operation in _CHANGES:
                 await self._changed(message, resource)
+            else:
+                await self._refuse(message, f"metamanager has no {message.route.operation!r}")
         except StoreError as error:
-            await self._refuse(message, str(error), from_edged=False)
+            await self._refuse(message, str(error))
+        except Exception as error:
+            if message.header.sync and not isinstance(error, CancelledError):
+                text = f"{type(error).__name__} in metamanager"
+                self._bus.respond(self._messages.error(message, names.METAMANAGER, text))
             raise
 
     async def _changed(self, message: Message, resource: Resource) -> None:
         operation, source = message.route.operation, message.route.source
         if operation == names.UPDATE and source not in UPDATERS:
-            await self._refuse(message, f"no update is taken from {source!r}", from_edged=False)
+            await self._refuse(message, f"no update is taken from {source!r}")
             return
         if not bytes(message.content).startswith(b"{"):
-            await self._refuse(message, "the content is not an object", from_edged=False)
+            await self._refuse(message, "the content is not an object")
             return
         new = identify(message.content)
         if self._is_repeat(str(resource), new):
@@ -151,7 +171,7 @@ class MetaManager:
         try:
             change = self._store.putting(str(resource), resource.kind, message.content)
         except UnicodeDecodeError:
-            await self._refuse(message, "the content is not UTF-8", from_edged=False)
+            await self._refuse(message, "the content is not UTF-8")
             return
         await self._store.apply(change)
         await self._acknowledge(message)
@@ -202,7 +222,7 @@ class MetaManager:
         await self._bus.send(names.EDGEHUB, self._messages.reply(message))
 
     async def _pass_on(self, message: Message, resource: Resource) -> None:
-        if message.route.source == POLICYCONTROLLER:
+        if message.route.source == names.POLICYCONTROLLER:
             return
         if message.route.source == names.DEVICECONTROLLER or resource.kind in _DEVICE_TYPES:
             if self._bus.has(names.TWIN):
@@ -243,7 +263,7 @@ class MetaManager:
             changes += [node] if node is not None else []
         await self._database.commit(*changes)
 
-    async def _refuse(self, message: Message, text: str, from_edged: bool) -> None:
+    async def _refuse(self, message: Message, text: str) -> None:
         self.refused += 1
         self._log.warn(
             "{operation} {resource} ({msg_id}) from {source}: {why}",
@@ -254,12 +274,16 @@ class MetaManager:
             why=text,
         )
         error = self._messages.error(message, names.METAMANAGER, text)
-        if from_edged:
+        if _is_from_edged(message):
             if message.header.sync:
                 self._bus.respond(error)
         elif not message.header.parent_id and message.route.operation != names.ERROR:
             # Never an error to an error: two peers would answer each other for ever.
             await self._bus.send(names.EDGEHUB, error)
+
+
+def _is_from_edged(message: Message) -> bool:
+    return message.route.source == names.EDGED and not message.header.parent_id
 
 
 def _relabelled(message: Message) -> Message:

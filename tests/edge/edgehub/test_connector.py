@@ -45,9 +45,9 @@ class BackoffTests(SynchronousTestCase):
         """A thousand edges of a restarted cloud do not come back together."""
         pauses = []
         for seed in range(1000):
-            backoff = Backoff(random.Random(seed), first=1, limit=60)
+            backoff = Backoff(random.Random(seed), first=1, limit=60, unreachable_limit=3)
             for _ in range(10):
-                pause = backoff.next()
+                pause = backoff.next(reached=True)
                 self.assertTrue(0 <= pause <= 60)
             pauses.append(pause)
         for tenth in range(10):
@@ -56,8 +56,8 @@ class BackoffTests(SynchronousTestCase):
 
     def test_never_overflows(self) -> None:
         """A year without a cloud is no reason to fail."""
-        backoff = Backoff(Longest(), first=1, limit=60)
-        pauses = [backoff.next() for _ in range(5000)]
+        backoff = Backoff(Longest(), first=1, limit=60, unreachable_limit=3)
+        pauses = [backoff.next(reached=True) for _ in range(5000)]
         self.assertEqual(pauses[:8], [1, 2, 4, 8, 16, 32, 60, 60])
         self.assertEqual(pauses[-1], 60)
 
@@ -81,7 +81,7 @@ class KeepConnectedTests(SynchronousTestCase):
             self.ends.append(Deferred())
             return self.ends[-1]
 
-        backoff = Backoff(Longest(), first=1, limit=limit)
+        backoff = Backoff(Longest(), first=1, limit=limit, unreachable_limit=2)
         loop = Deferred.fromCoroutine(keep_connected(dial, backoff, self.clock))
         self.addCleanup(self.stop, loop)
         return loop
@@ -93,9 +93,18 @@ class KeepConnectedTests(SynchronousTestCase):
 
     def test_delays_grow_then_stay(self) -> None:
         """Refused again and again, the edge asks less and less often."""
-        self.run_loop(*[ConnectionRefusedError()] * 5)
+        self.run_loop(*[HandshakeFailed("403")] * 5)
         self.clock.pump([1] * 11)
         self.assertEqual(self.dialled, [0, 1, 3, 7, 11])
+
+    def test_nobody_there(self) -> None:
+        """While nothing answers the edge keeps asking, to be back soon after the path is.
+
+        It does not count against the cloud that then answers.
+        """
+        self.run_loop(*[ConnectError()] * 30, HandshakeFailed("busy"))
+        self.clock.pump([1] * 61)
+        self.assertEqual(self.dialled, [0, 1, *range(3, 60, 2), 60])
 
     def test_connection_that_lasted(self) -> None:
         """After a good connection the next try comes soon."""

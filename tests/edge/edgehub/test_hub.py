@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from kubeedge_tx.beehive.interfaces import IModule
+from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from tests.edge.edgecase import EdgeCase, k8s_object, push
 
@@ -52,7 +53,7 @@ class ConnectionTests(EdgeCase):
 
     def test_back_within_a_minute(self) -> None:
         """After a lost link, or a refusal, there is another try within a minute."""
-        self.cloud.errors = [ConnectionRefusedError() for _ in range(5)]
+        self.cloud.errors = [HandshakeFailed("503") for _ in range(5)]
         self.cloud.channel.lose()
         self.clock.pump([1] * (1 + 2 + 4 + 8 + 16 + 32))
         self.settle()

@@ -128,7 +128,6 @@ class PushTests(EdgeCase):
         message = push("insert", "default/pod/web", k8s_object("Pod", "web"))
         self.database.failing = StoreError("/var/lib/edge.db: the disk is full")
         sent = self.receive(message)
-        self.flushLoggedErrors(StoreError)
         self.assertEqual([each.route.operation for each in sent], ["error"])
         self.assertIn("disk is full", sent[0].read())
         self.assertEqual(self.edged.take(), [])
@@ -223,6 +222,33 @@ class DeleteTests(EdgeCase):
         self.receive(push("update", "default/configmap/c", k8s_object("ConfigMap", "c", "u2")))
         self.receive(push("delete", "default/configmap/c", k8s_object("ConfigMap", "c", "u1")))
         self.assertIsNotNone(self.stored("default/configmap/c"))
+
+
+class SharedCommitTests(EdgeCase):
+    """A slow disk is asked as seldom as possible."""
+
+    def test_many_objects(self) -> None:
+        """Thirty objects that come during one commit share the next; one object keeps its order."""
+        self.database.held = True
+        for n in range(30):
+            self.receive(push("insert", f"default/pod/p{n}", k8s_object("Pod", f"p{n}")))
+        self.receive(push("update", "default/pod/p0", k8s_object("Pod", "p0", version="2")))
+        for commits in (1, 29, 1):
+            self.assertEqual(self.database.waiting, 1)
+            self.database.run()
+            self.settle()
+            self.assertEqual(len(self.cloud.channel.take("response")), commits)
+        self.assertEqual(self.database.waiting, 0)
+        self.assertEqual(self.store.list("pod")[0].identity.version, "2")
+
+    def test_stop_in_the_middle(self) -> None:
+        """A stop during a commit acknowledges nothing and leaves nothing running."""
+        self.database.held = True
+        for n in range(100):
+            self.receive(push("insert", f"default/pod/p{n}", k8s_object("Pod", f"p{n}")))
+        self.stop()
+        self.assertEqual(self.cloud.channel.take("response"), [])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
 class OneDirectionTests(EdgeCase):
