@@ -15,7 +15,7 @@ from twisted.internet.error import (
     ConnectionClosed,
     DNSLookupError,
 )
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import (
@@ -62,8 +62,9 @@ class CertClient:
     :raises ConfigError: from the constructor: the URL is none.
     """
 
-    def __init__(self, reactor: Any, url: str) -> None:
+    def __init__(self, reactor: Any, clock: IReactorTime, url: str) -> None:
         self._reactor = reactor
+        self._clock = clock
         self.host, port = _split(url)
         address = f"[{self.host}]" if ":" in self.host else self.host
         self.address = f"{address}:{port}"
@@ -113,7 +114,7 @@ class CertClient:
         what = f"cannot get {path} from {self.address}"
         asking = Deferred.fromCoroutine(_exchange(agent, uri, headers, producer))
         try:
-            return await asking.addTimeout(TIMEOUT_SECONDS, self._reactor, _timed_out)
+            return await asking.addTimeout(TIMEOUT_SECONDS, self._clock, _timed_out)
         except TimeoutError:
             raise CertificateError(f"{what}: no answer within {TIMEOUT_SECONDS} s") from None
         except _NETWORK as error:

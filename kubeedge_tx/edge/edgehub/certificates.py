@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -104,6 +105,7 @@ class CertManager:
     def __init__(
         self,
         reactor: Any,
+        clock: IReactorTime,
         *,
         https_url: str,
         files: CertFiles,
@@ -116,8 +118,8 @@ class CertManager:
     ) -> None:
         self.on_rotated: Callable[[], object] | None = None
         """Called after each renewal, to connect anew with the new certificate."""
-        self._reactor = reactor
-        self._client = CertClient(reactor, https_url)
+        self._clock = clock
+        self._client = CertClient(reactor, clock, https_url)
         self._files = files
         self._token = token.strip()
         self._node = node_name
@@ -174,13 +176,28 @@ class CertManager:
             self._log.warn("joining with the token, since {why}", why=error)
             return await self._join()
         if held is not None:
-            return held
-        if not self._token:
+            if not self._token_is_of_another_cloud(held):
+                return held
+            self._log.warn(
+                "the token is of another cloud than {path}; joining that", path=self._files.ca
+            )
+        elif not self._token:
             raise TokenError(
                 f"this edge has no certificate ({self._files.cert}) and no token to get one; set "
                 "modules.edgeHub.token to what `keadm gettoken` prints at the cloud"
             )
         return await self._join()
+
+    def _token_is_of_another_cloud(self, held: Held) -> bool:
+        if not self._token:
+            return False
+        try:
+            ca_hash, _jwt = split_token(self._token)
+        except TokenError as error:
+            self._log.warn("not needed, and no use: {error}", error=error)
+            return False
+        roots = pem_blocks(held.credentials.ca_pem, "CERTIFICATE", str(self._files.ca))
+        return all(sha256(der).hexdigest() != ca_hash for der in roots)
 
     async def _join(self) -> Held:
         _hash, jwt = split_token(self._token)
@@ -311,7 +328,7 @@ class CertManager:
             self.on_rotated()
 
     async def _sleep(self, seconds: float) -> None:
-        await deferLater(self._reactor, seconds)
+        await deferLater(self._clock, seconds)
 
     def _now(self) -> datetime:
         return utc(self._wall_clock())
@@ -345,7 +362,7 @@ def load_files(files: CertFiles, node: str) -> Held | None:
         certificate = check_pair(
             cert_der, pem_to_der(key_pem, "PRIVATE KEY", str(files.next_key)), str(files.cert)
         )
-        files.next_key.replace(files.key)
+        _move_key(files)
     _check(certificate, ca_pem, node, str(files.cert))
     credentials = Credentials(ca_pem=ca_pem, cert_pem=cert_pem, key_pem=key_pem)
     return Held(credentials=credentials, certificate=certificate)
@@ -354,10 +371,14 @@ def load_files(files: CertFiles, node: str) -> Held | None:
 def save_files(files: CertFiles, credentials: Credentials) -> None:
     """Exchange certificate and key so that at every moment one pair can be loaded.
 
-    :raises CertificateError: the disk does not take them; the old pair is still good.
+    :raises CertificateError: the disk does not take them.
     """
     write_file(files.next_key, credentials.key_pem, 0o600)
     write_file(files.cert, credentials.cert_pem, 0o644)
+    _move_key(files)
+
+
+def _move_key(files: CertFiles) -> None:
     try:
         files.next_key.replace(files.key)
     except OSError as error:
