@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
 
 from kubeedge_tx.edge.edged.machine import Usage
@@ -61,17 +61,19 @@ class Collector:
             wanted=wanted,
         )
 
-    async def orphans(self, states: States, known: Iterable[str]) -> None:
+    async def orphans(self, states: States, is_known: Callable[[str], bool]) -> None:
         """End the runtime's pods that nobody wants, and remove folders that no pod has.
 
-        :param known: uids of the pods that are seen to.
+        :param is_known: tells of a uid whether that pod is seen to. It is asked at the last
+            moment: pods come while others are being ended.
         """
-        wanted = set(known)
-        for uid, state in states.items():
-            if uid not in wanted and uid not in self._ending:
-                await self._end(state)
+        orphans = [
+            state for uid, state in states.items() if not is_known(uid) and uid not in self._ending
+        ]
+        await DeferredList([Deferred.fromCoroutine(self._end(each)) for each in orphans])
+        left = {each.uid for each in await self._runtime.pods()}
         for uid in await self._volumes.folders():
-            if uid not in wanted and uid not in states and uid not in self._ending:
+            if uid not in left and uid not in self._ending and not is_known(uid):
                 self._log.info("removing the folder of pod {uid}, which is gone", uid=uid)
                 try:
                     await self._volumes.remove(uid)

@@ -116,7 +116,7 @@ def _os_image(root: Path) -> str:
 
 
 def _hugepages(root: Path) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     folder = root / "sys/kernel/mm/hugepages"
     if not folder.is_dir():
         return found

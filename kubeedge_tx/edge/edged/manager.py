@@ -248,7 +248,7 @@ class Edged:
         while True:
             try:
                 states = await self._relist.states()
-                await self._collector.orphans(states, list(self._by_uid))
+                await self._collector.orphans(states, self._by_uid.__contains__)
             except CancelledError:
                 raise
             except KubeEdgeError as error:

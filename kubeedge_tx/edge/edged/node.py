@@ -107,6 +107,8 @@ class NodeKeeper:
         await self._look()
         while True:
             pause = self._lease.interval
+            if not self._uid:  # it existed before, and the cloud's push of it was on its way
+                await self.load()
             try:
                 await self._lease.renew(self._uid)
             except CancelledError:

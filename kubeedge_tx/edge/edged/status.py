@@ -202,9 +202,9 @@ def _container_status(
     flags = _flags(status, seen)
     status["started"] = flags.started
     status["ready"] = flags.ready
-    ending = status["state"].get("terminated")
-    if init and not podspec.is_sidecar(container) and ending and ending["exitCode"] == 0:
-        status["ready"] = True
+    if init and not podspec.is_sidecar(container):
+        ending = status["state"].get("terminated")
+        status["ready"] = ending is not None and ending["exitCode"] == 0
     if mounts := [_mount_status(mount) for mount in container.get("volumeMounts") or ()]:
         status["volumeMounts"] = mounts
     return status
