@@ -8,9 +8,10 @@ from typing import Any, Final, Protocol
 
 from kubeedge_tx.apiserver.types import KINDS, Field, builtin_types
 
+_EXTENSIONS_GROUP: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _PREFIXES: Final = (
     ("meta.v1.", "io.k8s.apimachinery.pkg.apis.meta.v1."),
-    ("apiextensions.v1.", "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."),
+    ("apiextensions.v1.", _EXTENSIONS_GROUP),
 )
 _SPECIAL: Final[Mapping[str, str]] = {
     "time": "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
@@ -19,13 +20,9 @@ _SPECIAL: Final[Mapping[str, str]] = {
     "intorstring": "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
     "raw": "io.k8s.apimachinery.pkg.runtime.RawExtension",
     "fields": "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
-    "schemaorbool": "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrBool",
-    "schemaorarray": (
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrArray"
-    ),
-    "schemaorstrings": (
-        "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray"
-    ),
+    "schemaorbool": _EXTENSIONS_GROUP + "JSONSchemaPropsOrBool",
+    "schemaorarray": _EXTENSIONS_GROUP + "JSONSchemaPropsOrArray",
+    "schemaorstrings": _EXTENSIONS_GROUP + "JSONSchemaPropsOrStringArray",
 }
 _SCALARS: Final[Mapping[str, Mapping[str, str]]] = {
     "string": {"type": "string"},
