@@ -91,7 +91,8 @@ def as_object(body: Any, kind: str, api_version: str) -> Object:
     if own_kind != kind:
         raise status.bad_request(
             f'{own_kind} in version "{_short(own_version)}" cannot be handled as a {kind}: '
-            f"converting ({own_version}.{own_kind}) to ({api_version}.{kind}): unknown conversion"
+            f"converting ({own_version}.{own_kind}) to ({_internal(api_version)}.{kind}): unknown "
+            "conversion"
         )
     if own_version != api_version:
         raise status.bad_request(
@@ -144,3 +145,9 @@ def _walk(value: Any, path: str, complaints: list[str]) -> None:
 
 def _short(api_version: str) -> str:
     return api_version.rpartition("/")[2]
+
+
+def _internal(api_version: str) -> str:
+    """Go's name of the package that holds a group's internal types."""
+    group, slash, _ = api_version.partition("/")
+    return group.partition(".")[0] if slash else "core"

@@ -72,10 +72,11 @@ class Content:
         """
         errors: list[FieldError]
         if info.crd is not None:
-            errors = validation.validate_metadata(obj["metadata"], info.namespaced)
+            before = None if old is None else old["metadata"]
+            errors = validation.validate_metadata(obj["metadata"], info.namespaced, before)
             schema = self._schema(info)
             if schema is not None:
-                errors = errors + schema.validate(obj)
+                errors = errors + schema.validate(obj, old)
         elif subresource == "status" and old is not None:
             errors = validation.validate_status(info.kind, obj, old)
         else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.defer import gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -84,8 +83,7 @@ class DefinitionKeeper:
         """Delete the definition's objects; True once the definition may go as well."""
         for info in self._registry.of_crd(name)[:1]:
             shelf = self._store.shelf(info.resource)
-            going = self._deletion.delete_collection(info, list(shelf.all()), DeleteOptions())
-            await gatherResults(going, consumeErrors=True)
+            await self._deletion.delete_collection(info, list(shelf.all()), DeleteOptions())
             if shelf.count:
                 return False
         crds = self._registry.find("apiextensions.k8s.io", "v1", "customresourcedefinitions")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.python.failure import Failure
 
 from kubeedge_tx.apiserver import status
 from kubeedge_tx.apiserver.kinds import is_released
@@ -106,15 +107,23 @@ class Deletion:
             return self._remove(item, item.obj, options)
         return self._mark(item, self._marked(item, 0), options)
 
-    def delete_collection(
+    async def delete_collection(
         self, info: KindInfo, items: Iterable[Item], options: DeleteOptions
-    ) -> list[Deferred[Deleted]]:
-        """Delete these objects; ones that are gone meanwhile are left out."""
-        return [
+    ) -> None:
+        """Delete these objects; ones that are gone meanwhile are left out.
+
+        :raises ApiError: one of them may not be deleted.
+        :raises StoreError: not everything is on disk.
+        """
+        going = [
             self.delete(info, item.namespace, item.name, options)
             for item in items
             if self._store.head(info.resource, item.namespace, item.name) is not None
         ]
+        # Not gatherResults, which would wrap what went wrong, our own end included.
+        for succeeded, result in await DeferredList(going, consumeErrors=True):
+            if not succeeded:
+                cast(Failure, result).raiseException()
 
     def _check(self, info: KindInfo, item: Item, options: DeleteOptions) -> None:
         if info.resource == "namespaces" and item.name in _PROTECTED:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import yaml
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from kubeedge_tx.apiserver import bodies, patches, pods, status
@@ -271,11 +271,9 @@ class Handlers:
         info = call.target.info
         options = call.delete_options()
         items, metadata = read_list(self._store, self._selection(call), call)
-        gone: Deferred[list[Deleted]] = gatherResults(
-            self._deletion.delete_collection(info, items, options), consumeErrors=True
-        )
         body = self._renderer.many(info, items, metadata, call.form)
-        return gone.addCallback(lambda _: Answer(200, body, call.form.content_type))
+        done = Deferred.fromCoroutine(self._deletion.delete_collection(info, items, options))
+        return done.addCallback(lambda _: Answer(200, body, call.form.content_type))
 
     def _selection(self, call: Call) -> Selection:
         return Selection.parse(

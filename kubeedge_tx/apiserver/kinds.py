@@ -14,6 +14,8 @@ VERSION_REQUIRED: Final = ("leases", "customresourcedefinitions")
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"
 CRD_FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
 _APPROVALS: Final = ("Approved", "Denied")
+_DEFAULT_TOLERATED: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+_TOLERATION_SECONDS: Final = 300
 
 
 class Author(Protocol):
@@ -50,6 +52,8 @@ def before_create(info: KindInfo, obj: Object, user: Author | None, now: float) 
         if "kubernetes" not in finalizers:
             finalizers.append("kubernetes")
         return {**obj, "spec": {**spec, "finalizers": finalizers}, "status": {"phase": "Active"}}
+    if info.resource == "pods":
+        return _tolerating(obj)
     if info.resource == "certificatesigningrequests.certificates.k8s.io" and user is not None:
         spec = dict(obj.get("spec") or {})
         for key in ("username", "uid", "groups", "extra"):
@@ -152,6 +156,35 @@ def crd_status(crd: Object, old: Object | None, now: float) -> Object:
         ),
     ]
     return {"conditions": conditions, "acceptedNames": accepted, "storedVersions": stored}
+
+
+def _tolerating(pod: Object) -> Object:
+    """Let a pod stay for five minutes on a node that is lost.
+
+    Source: Kubernetes' admission plugin DefaultTolerationSeconds.
+    """
+    spec = dict(pod.get("spec") or {})
+    tolerations = list(spec.pop("tolerations", None) or [])
+    for key in _DEFAULT_TOLERATED:
+        if not any(
+            t.get("key", key) in ("", key) and t.get("effect", "") in ("", "NoExecute")
+            for t in tolerations
+        ):
+            tolerations.append(
+                {
+                    "key": key,
+                    "operator": "Exists",
+                    "effect": "NoExecute",
+                    "tolerationSeconds": _TOLERATION_SECONDS,
+                }
+            )
+    made: Object = {}
+    for name, value in spec.items():
+        made[name] = value
+        if name == "schedulerName":  # Go's order of fields
+            made["tolerations"] = tolerations
+    made["tolerations"] = tolerations
+    return {**pod, "spec": made}
 
 
 def _condition(kind: str, reason: str, message: str, now: float) -> Object:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -158,10 +157,7 @@ class NamespaceKeeper:
         kinds.sort(key=lambda info: info.resource == "events")  # they tell about the others
         for info in kinds:
             items = [i for i in self._store.shelf(info.resource).all(name) if _is_new(i)]
-            going: list[Deferred[Any]] = self._deletion.delete_collection(
-                info, items, DeleteOptions()
-            )
-            await gatherResults(going, consumeErrors=True)
+            await self._deletion.delete_collection(info, items, DeleteOptions())
             left += len(list(self._store.shelf(info.resource).all(name)))
         if left:
             return False

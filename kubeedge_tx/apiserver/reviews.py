@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kubeedge_tx.apiserver import status
+from kubeedge_tx.apiserver import fielderrors, status
 from kubeedge_tx.apiserver.auth import Authenticator, Authorizer, User
-from kubeedge_tx.apiserver.fielderrors import FieldError
 from kubeedge_tx.apiserver.meta import Object, rfc3339
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
 from kubeedge_tx.apiserver.store import Item, ObjectStore
@@ -130,18 +129,12 @@ class Reviews:
         path = spec.get("nonResourceAttributes")
         if isinstance(path, dict):
             return {"allowed": user.is_admin or path.get("verb") == "get"}
-        raise status.invalid(
-            info,
-            "",
-            [
-                FieldError(
-                    "FieldValueInvalid",
-                    "Invalid value: null: exactly one of nonResourceAttributes or "
-                    "resourceAttributes must be specified",
-                    "spec.resourceAttributes",
-                )
-            ],
+        error = fielderrors.invalid(
+            "spec.resourceAttributes",
+            None,
+            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )
+        raise status.invalid(info, "", [error])
 
     def _resource_access(self, attributes: Object, user: User) -> Object:
         if user.is_admin:

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Final
 
-from kubeedge_tx.apiserver import status
-from kubeedge_tx.apiserver.fielderrors import FieldError
+from kubeedge_tx.apiserver import fielderrors, status
 from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.store import ObjectStore
@@ -81,17 +80,9 @@ class ServiceAddresses:
         for index, port in enumerate(spec.get("ports") or []):
             asked = port.get("nodePort")
             if asked and asked in used:
-                raise status.invalid(
-                    info,
-                    own.get("name", ""),
-                    [
-                        FieldError(
-                            "FieldValueInvalid",
-                            f"Invalid value: {asked}: provided port is already allocated",
-                            f"spec.ports[{index}].nodePort",
-                        )
-                    ],
-                )
+                where = f"spec.ports[{index}].nodePort"
+                error = fielderrors.invalid(where, asked, "provided port is already allocated")
+                raise status.invalid(info, own.get("name", ""), [error])
             chosen = asked or next(free, None)
             if chosen is None:
                 raise status.internal("no node port is free")
@@ -113,15 +104,8 @@ class ServiceAddresses:
         elif asked in self._used():
             why = f"failed to allocate IP {asked}: provided IP is already allocated"
         if why:
-            raise status.invalid(
-                info,
-                obj["metadata"].get("name", ""),
-                [
-                    FieldError(
-                        "FieldValueInvalid", f'Invalid value: ["{asked}"]: {why}', "spec.clusterIPs"
-                    )
-                ],
-            )
+            error = fielderrors.invalid("spec.clusterIPs", [asked], why)
+            raise status.invalid(info, obj["metadata"].get("name", ""), [error])
 
     def _free_address(self) -> str:
         used = self._used()

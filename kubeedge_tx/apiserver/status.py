@@ -179,7 +179,7 @@ def unsupported_media_type(message: str) -> ApiError:
 
 def invalid(info: KindInfo, name: str, errors: Sequence[FieldError]) -> ApiError:
     """422 with its causes."""
-    texts = [f"{e.field}: {e.message}" if e.field else e.message for e in errors]
+    texts = list(dict.fromkeys(str(error) for error in errors))
     text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
     details: dict[str, Any] = {}
     if name:

@@ -296,7 +296,7 @@ class ObjectStore:
 
         :param obj: belongs to the store from now on. Its resourceVersion is set here.
         :raises StoreError: it is not on disk, and neither is any later write that was
-            under way.
+            under way. Cancelling gives up the answer, not the write.
         """
         return self._enqueue(resource, namespace, name, obj, deleted=False)
 
@@ -325,7 +325,7 @@ class ObjectStore:
         self._assigned += 1
         obj["metadata"]["resourceVersion"] = str(self._assigned)
         item = Item(resource, namespace, name, self._assigned, obj, _encode(obj))
-        write = _Write(item, deleted, Deferred(_leave_alone))
+        write = _Write(item, deleted, Deferred())
         self._head[(resource, namespace, name)] = write
         self._waiting.append(write)
         if not self._writing:
@@ -380,10 +380,6 @@ class ObjectStore:
 
     def _broken(self, failure: Failure) -> None:
         self._log.failure("the object store made a mistake", failure)
-
-
-def _leave_alone(_: Deferred[Item]) -> None:
-    """Giving up on the answer does not undo the write."""
 
 
 def _pass_on(result: T, done: Deferred[None]) -> T:

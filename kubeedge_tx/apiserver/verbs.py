@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
-from kubeedge_tx.apiserver import kinds, status
+from kubeedge_tx.apiserver import fielderrors, kinds, status
 from kubeedge_tx.apiserver.content import Content
-from kubeedge_tx.apiserver.fielderrors import FieldError
 from kubeedge_tx.apiserver.meta import SYSTEM, Object, arrange, rfc3339
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
 from kubeedge_tx.apiserver.services import ServiceAddresses
@@ -147,10 +146,8 @@ class Verbs:
                     info,
                     name,
                     [
-                        FieldError(
-                            "FieldValueInvalid",
-                            "Invalid value: 0: must be specified for an update",
-                            "metadata.resourceVersion",
+                        fielderrors.invalid(
+                            "metadata.resourceVersion", 0, "must be specified for an update"
                         )
                     ],
                 )
@@ -189,17 +186,9 @@ class Verbs:
             raise status.conflict(info, name, status.MODIFIED)
         uid = metadata.get("uid")
         if uid and uid != old.obj["metadata"]["uid"]:
-            raise status.invalid(
-                info,
-                name,
-                [
-                    FieldError(
-                        "FieldValueInvalid",
-                        f'Invalid value: "{uid}": field is immutable',
-                        "metadata.uid",
-                    )
-                ],
-            )
+            # Twice, as kube-apiserver says it, whose old and new checks both run.
+            error = fielderrors.invalid("metadata.uid", uid, "field is immutable")
+            raise status.invalid(info, name, [error, error])
         return self._replace(info, old, new, subresource, dry_run=dry_run)
 
     def _replace(
@@ -253,17 +242,12 @@ class Verbs:
         added = [f for f in new["metadata"].get("finalizers") or [] if f not in had]
         if added:
             quoted = ", ".join(f'"{f}"' for f in added)
+            why = (
+                "no new finalizers can be added if the object is being deleted, found new "
+                f"finalizers []string{{{quoted}}}"
+            )
             raise status.invalid(
-                info,
-                old.name,
-                [
-                    FieldError(
-                        "FieldValueForbidden",
-                        "Forbidden: no new finalizers can be added if the object is being "
-                        f"deleted, found new finalizers []string{{{quoted}}}",
-                        "metadata.finalizers",
-                    )
-                ],
+                info, old.name, [fielderrors.forbidden("metadata.finalizers", why)]
             )
 
     def _check_namespace(self, info: KindInfo, namespace: str, name: str) -> None:
@@ -290,17 +274,8 @@ class Verbs:
     def _generated_name(self, info: KindInfo, namespace: str, metadata: Object) -> str:
         prefix = metadata.get("generateName") or ""
         if not isinstance(prefix, str) or not prefix:
-            raise status.invalid(
-                info,
-                "",
-                [
-                    FieldError(
-                        "FieldValueRequired",
-                        "Required value: name or generateName is required",
-                        "metadata.name",
-                    )
-                ],
-            )
+            error = fielderrors.required("metadata.name", "name or generateName is required")
+            raise status.invalid(info, "", [error])
         for _ in range(_GENERATED_TRIES):
             name = prefix[:_MAX_GENERATED] + self._new_suffix()
             if self.store.head(info.resource, namespace, name) is None:
