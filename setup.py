@@ -1,14 +1,19 @@
 """Package description of KubeEdge-TX; tool settings are in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^VERSION: Final = "(.*)"$', (HERE / "kubeedge_tx/__init__.py").read_text(), re.M
+)
+assert VERSION is not None
 
 setup(
     name="kubeedge-tx",
-    version="0.1.0",
+    version=VERSION[1],
     description="Kubernetes for machines behind bad links, in Python on Twisted",
     long_description=(HERE / "README.rst").read_text(encoding="utf-8"),
     license="Apache-2.0",

@@ -124,39 +124,33 @@ class Process:
 
 
 class Api:
-    """The cloud's Kubernetes API, through the official client."""
+    """The cloud's Kubernetes API, through the official client's connections."""
 
     def __init__(self, kubeconfig: Path) -> None:
         from kubernetes.config import new_client_from_config
 
-        self._client = new_client_from_config(str(kubeconfig))
+        client = new_client_from_config(str(kubeconfig))
+        self._pool = client.rest_client.pool_manager
+        self._url = client.configuration.host
+        self._token = client.configuration.get_api_key_with_prefix("BearerToken")
 
     def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        """Make one call; returns the decoded answer.
+        """Make one call; returns the decoded answer, ``None`` for 404.
 
-        :raises kubernetes.client.ApiException: the API server refused.
+        :raises Failed: the API server refused.
         """
-        answer = self._client.call_api(
-            path,
+        answer = self._pool.request(
             method,
-            header_params={"Accept": "application/json", "Content-Type": kind},
-            body=body,
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _return_http_data_only=True,
+            self._url + path,
+            headers={"authorization": self._token, "content-type": kind},
+            body=None if body is None else json.dumps(body),
         )
-        return json.loads(answer.data)
-
-    def find(self, path: str) -> Any:
-        """Read an object, ``None`` if it is not there."""
-        from kubernetes.client import ApiException
-
-        try:
-            return self.call("GET", path)
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+        if answer.status == 404:
+            return None
+        decoded = json.loads(answer.data)
+        if answer.status >= 400:
+            raise Failed(f"{method} {path}: {decoded.get('message', answer.status)}")
+        return decoded
 
 
 @dataclass
@@ -352,7 +346,7 @@ class Demo:
 
     def _find(self, path: str) -> Any:
         assert self.api is not None
-        return self.api.find(path)
+        return self.api.call("GET", path)
 
     def _node_ready(self) -> bool:
         self.node = self._find(f"/api/v1/nodes/{NODE}")

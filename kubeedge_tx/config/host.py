@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+
+from kubeedge_tx.errors import ConfigError
+
+_SIOCGIFADDR = 0x8915
 
 
 def host_name() -> str:
@@ -29,6 +35,21 @@ def address_towards(host: str, port: int = 9) -> str:
 def own_address() -> str:
     """The address of the default route; no packet is sent."""
     return address_towards("192.0.2.1")  # TEST-NET-1: routed like the world, belongs to nobody
+
+
+def address_of(interface: str, what: str) -> str:
+    """Read the IPv4 address of a network interface.
+
+    :param what: the key's path, for the error.
+    :raises ConfigError: there is no such interface, or it has no address.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        request = struct.pack("256s", interface.encode()[:15])
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, request)
+        except OSError as error:
+            raise ConfigError(what, f"{interface!r} has no address: {error.strerror}") from None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:

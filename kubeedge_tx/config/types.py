@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from kubeedge_tx.errors import ConfigError
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 """A TCP port; 0 takes a free one."""
@@ -38,9 +41,20 @@ def split_address(address: str, what: str) -> tuple[str, int]:
     :param what: the key's path, for the error.
     :raises ConfigError: no port, or not a port.
     """
-    from kubeedge_tx.errors import ConfigError
-
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise ConfigError(what, f"expected HOST:PORT, got {address!r}")
     return host.strip("[]"), int(port)
+
+
+def relocate(path: str, data_dir: Path) -> Path:
+    """Move a path that is still upstream's default below the data directory.
+
+    With the default data directory of root, ``/var/lib/kubeedge``, everything stays where
+    upstream has it.
+    """
+    if data_dir != Path("/var/lib/kubeedge"):
+        for folder in ("/etc/kubeedge/", "/var/lib/kubeedge/", "/var/lib/"):
+            if path.startswith(folder):
+                return data_dir / path.removeprefix(folder)
+    return Path(path)

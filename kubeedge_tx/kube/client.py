@@ -100,6 +100,10 @@ class KubeClient(Service):
         self._loaded_at = 0.0
         self._used_files: tuple[object, ...] = ()
 
+    def ca_pem(self) -> Deferred[str]:
+        """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
+        return deferToThreadPool(self._reactor, self._calls, config.authority, self._api)
+
     def startService(self) -> Deferred[None]:
         """Start the threads and read the credentials.
 

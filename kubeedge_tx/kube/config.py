@@ -52,3 +52,15 @@ def credentials(api: Any) -> tuple[object, ...]:
     """List the files a TLS connection was made with; a plugin may replace them."""
     configuration = api.configuration
     return (configuration.cert_file, configuration.key_file, configuration.ssl_ca_cert)
+
+
+def authority(api: Any) -> str:
+    """Read the API server's CA, PEM; empty if its certificate is one of the system's.
+
+    :raises ConfigError: the file cannot be read.
+    """
+    path = api.configuration.ssl_ca_cert
+    try:
+        return Path(path).read_text() if path else ""
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None

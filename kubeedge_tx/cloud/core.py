@@ -1,0 +1,237 @@
+"""CloudCore: the one file that knows every part of the cloud, and their order of start."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from twisted.logger import Logger
+
+from kubeedge_tx.api import resources
+from kubeedge_tx.apiserver.service import ApiServerService
+from kubeedge_tx.beehive.bus import MessageBus
+from kubeedge_tx.beehive.message import MessageFactory
+from kubeedge_tx.beehive.service import ModuleService, OrderedService
+from kubeedge_tx.cloud import crds
+from kubeedge_tx.cloud.cloudhub.certserver import CertServer
+from kubeedge_tx.cloud.cloudhub.hub import CloudHub
+from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
+from kubeedge_tx.cloud.cloudhub.keystore import KeyStore, LocalFiles
+from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
+from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.config import host
+from kubeedge_tx.config.cloudcore import CloudCoreConfig
+from kubeedge_tx.config.types import relocate, split_address
+from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.kube.client import KubeClient
+from kubeedge_tx.kube.informer import Informer, Informers
+from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.httpd import StatusServer
+from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.security import contexts
+from kubeedge_tx.security.identity import identify
+
+_DELIVERED: Final = (resources.NODES, resources.PODS, resources.CONFIGMAPS, resources.SECRETS)
+"""What edges get, and confirm."""
+
+
+class CloudCore(OrderedService):
+    """The cloud: everything between the Kubernetes API and the edges' sockets.
+
+    :param data_dir: holds the embedded API's database, keys and ``admin.kubeconfig``.
+    """
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, config: CloudCoreConfig, data_dir: Path) -> None:
+        super().__init__(reactor)
+        self.setName("cloudcore")
+        self._reactor = reactor
+        self._config = config
+        self._data_dir = data_dir
+        self._ports: dict[str, int] = {}
+        self._waiting_for: str | None = "the start"
+        self.metrics = Metrics()
+
+    def ports(self) -> dict[str, int]:
+        """The ports it listens on, by name; complete once started."""
+        return dict(self._ports)
+
+    async def start_children(self) -> None:
+        """Start all parts; each is built from what the ones before it found out."""
+        config, reactor, metrics = self._config, self._reactor, self.metrics
+        for path in config.not_in_this_version():
+            self._log.warn("{path} is switched on but not in this version: ignored", path=path)
+
+        where = "commonConfig.monitorServer.bindAddress"
+        interface, port = split_address(config.common_config.monitor_server.bind_address, where)
+        status = StatusServer(
+            reactor, metrics, lambda: self._waiting_for, interface=interface, port=port
+        )
+        await self.start_child(status)
+        self._ports["metrics"] = status.port
+        await self.start_child(ReactorDelay(reactor, metrics))
+
+        self._waiting_for = "the Kubernetes API"
+        client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
+        await self.start_child(client)
+        await crds.ensure(client, reactor)
+        informers = {
+            kind: Informer(
+                client,
+                kind,
+                clock=reactor,
+                random=random.random,
+                label_selector=resources.EDGE_ROLE_LABEL if kind is resources.NODES else "",
+            )
+            for kind in (
+                *_DELIVERED,
+                resources.OBJECTSYNCS,
+                resources.CLUSTEROBJECTSYNCS,
+            )
+        }
+        await self.start_child(Informers(list(informers.values())))
+
+        self._waiting_for = "keys and certificates"
+        hub_config = config.modules.cloud_hub
+        addresses = hub_config.advertise_address or (host.own_address(), "127.0.0.1")
+        keystore = KeyStore(
+            client,
+            files=LocalFiles(
+                ca_cert=relocate(hub_config.tls_ca_file, self._data_dir),
+                ca_key=relocate(hub_config.tls_ca_key_file, self._data_dir),
+                server_cert=relocate(hub_config.tls_cert_file, self._data_dir),
+                server_key=relocate(hub_config.tls_private_key_file, self._data_dir),
+            ),
+            dns_names=hub_config.dns_names or (host.host_name(), "localhost"),
+            addresses=addresses,
+            wall_clock=time.time,
+        )
+        keys = await keystore.open()
+
+        self._waiting_for = "CloudHub"
+        bus = MessageBus(reactor)
+        messages = MessageFactory(_now_ms)
+        self._add_bus_metrics(bus)
+        hub = CloudHub(
+            reactor,
+            bus,
+            messages,
+            settings=hub_config,
+            context_factory=contexts.hub_server(
+                keys.authority.cert_pem, keys.server.cert_pem, keys.server.key_pem
+            ),
+            identify=node_of,
+            syncpoint=SyncPoint(
+                reactor,
+                client,
+                informers[resources.OBJECTSYNCS],
+                informers[resources.CLUSTEROBJECTSYNCS],
+            ),
+            kube_ca=await client.ca_pem(),
+            metrics=metrics,
+        )
+        edge_controller = EdgeController(
+            bus,
+            messages,
+            client,
+            nodes=informers[resources.NODES],
+            pods=informers[resources.PODS],
+            configmaps=informers[resources.CONFIGMAPS],
+            secrets=informers[resources.SECRETS],
+            cloud_ip=addresses[0],
+            now_ms=_now_ms,
+        )
+        modules: list[Any] = [hub, edge_controller]
+        if config.modules.sync_controller.enable:
+            modules.append(
+                SyncController(
+                    bus,
+                    messages,
+                    client,
+                    reactor,
+                    object_syncs=informers[resources.OBJECTSYNCS],
+                    cluster_object_syncs=informers[resources.CLUSTEROBJECTSYNCS],
+                    nodes=informers[resources.NODES],
+                    objects=[informers[kind] for kind in _DELIVERED],
+                )
+            )
+        services = [ModuleService(module, bus, messages) for module in modules]
+        for service in services:
+            await self.start_child(service)
+
+        await self.start_child(
+            JoinTokens(
+                reactor,
+                keystore,
+                keys.authority,
+                refresh_hours=hub_config.token_refresh_duration,
+                wall_clock=time.time,
+            )
+        )
+        certificates = CertServer(
+            reactor,
+            authority=keys.authority,
+            server_pair=keys.server,
+            node_exists=lambda name: informers[resources.NODES].get("", name) is not None,
+            wall_clock=time.time,
+            signing_days=hub_config.edge_cert_signing_duration,
+            interface=hub_config.https.address,
+            port=hub_config.https.port,
+            legacy=hub_config.legacy_certificates,
+        )
+        await self.start_child(certificates)
+        self._ports["https"] = certificates.port
+        await self.start_child(hub)
+        self._ports["websocket"] = hub.port
+        self._waiting_for = None
+
+    async def _find_api(self) -> Path | None:
+        """Start the embedded API, unless there is a cluster; returns the kubeconfig."""
+        kube_config = self._config.kube_api_config.kube_config
+        if kube_config == "in-cluster":
+            return None
+        if kube_config:
+            return Path(kube_config)
+        settings = self._config.modules.api_server
+        server = ApiServerService(
+            self._reactor,
+            data_dir=self._data_dir,
+            interface=settings.address,
+            port=settings.port,
+            wall_clock=time.time,
+        )
+        await self.start_child(server)
+        self._ports["api"] = server.port
+        return server.kubeconfig
+
+    def _add_bus_metrics(self, bus: MessageBus) -> None:
+        self.metrics.gauge(
+            "kubeedge_inbox_depth",
+            "Messages that wait for a module.",
+            ("module",),
+            lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
+        )
+        self.metrics.gauge(
+            "kubeedge_late_responses",
+            "Answers that nobody waited for any more.",
+            read=lambda: float(bus.late_responses),
+        )
+
+
+def node_of(transport: Any) -> str | None:
+    """Read whose client certificate a TLS transport has: see :class:`CloudHub`."""
+    certificate = transport.getPeerCertificate()
+    if certificate is None:
+        return None
+    try:
+        return identify(certificate.to_cryptography().subject).node
+    except CertificateError:
+        return None
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

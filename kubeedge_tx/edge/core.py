@@ -1,0 +1,355 @@
+"""EdgeCore: the one file that knows every part of the edge, and their order of start."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from kubeedge_tx import VERSION
+from kubeedge_tx.beehive.bus import MessageBus
+from kubeedge_tx.beehive.message import MessageFactory
+from kubeedge_tx.beehive.service import ModuleService, OrderedService
+from kubeedge_tx.config import host
+from kubeedge_tx.config.edgecore import EdgeCoreConfig, seconds
+from kubeedge_tx.config.types import relocate, split_address
+from kubeedge_tx.edge.edged.containers import ClusterNames
+from kubeedge_tx.edge.edged.manager import Edged
+from kubeedge_tx.edge.edged.settings import NodeSettings
+from kubeedge_tx.edge.edgehub.certificates import CertFiles, CertManager
+from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
+from kubeedge_tx.edge.edgehub.hub import EdgeHub
+from kubeedge_tx.edge.edgehub.tokenfile import blank_token
+from kubeedge_tx.edge.metamanager.manager import MetaManager
+from kubeedge_tx.errors import ConfigError, ContainerError
+from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.httpd import StatusServer
+from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.runtime.interfaces import IContainerRuntime
+from kubeedge_tx.runtime.process import ProcessRuntime
+from kubeedge_tx.security.identity import is_node_name
+from kubeedge_tx.store.database import Database
+from kubeedge_tx.store.meta import MetaStore
+from kubeedge_tx.store.migrate import load_migrations
+from kubeedge_tx.store.outbox import Outbox
+
+T = TypeVar("T")
+
+_random = random.SystemRandom()
+
+UPSTREAMS_PAUSE: Final = "kubeedge/pause:3.6"
+"""The default of ``podSandboxImage``; here it stands for an image that needs no registry."""
+
+
+class EdgeCore(OrderedService):
+    """The edge: everything between the WebSocket and the containers.
+
+    :param data_dir: holds the store, keys, pods' volumes and, of processes, their logs.
+    :param config_file: where the join token is removed from once it was used.
+    :raises ConfigError: the node's name is none.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, reactor: Any, config: EdgeCoreConfig, data_dir: Path, config_file: Path | None
+    ) -> None:
+        super().__init__(reactor)
+        self.setName("edgecore")
+        self._reactor = reactor
+        self._config = config
+        self._data_dir = data_dir
+        self._config_file = config_file
+        self._ports: dict[str, int] = {}
+        self._waiting_for: str | None = "the start"
+        self.metrics = Metrics()
+        self.node_name = config.modules.edged.hostname_override or host.host_name()
+        if not is_node_name(self.node_name):
+            raise ConfigError(
+                "modules.edged.hostnameOverride",
+                f"{self.node_name!r} is no node name: lower-case letters, digits, '-' and '.', "
+                "at most 253, beginning and ending with a letter or digit",
+            )
+
+    def ports(self) -> dict[str, int]:
+        """The ports it listens on, by name; complete once started."""
+        return dict(self._ports)
+
+    async def start_children(self) -> None:
+        """Start all parts. The cloud is not waited for: pods start from the store alone."""
+        config, reactor = self._config, self._reactor
+        modules = config.modules
+        for path in config.not_in_this_version():
+            self._log.warn("{path} is switched on but not in this version: ignored", path=path)
+
+        where = "commonConfig.monitorServer.bindAddress"
+        interface, port = split_address(config.common_config.monitor_server.bind_address, where)
+        status = StatusServer(
+            reactor, self.metrics, lambda: self._waiting_for, interface=interface, port=port
+        )
+        await self.start_child(status)
+        self._ports["metrics"] = status.port
+        await self.start_child(ReactorDelay(reactor, self.metrics))
+
+        self._waiting_for = "the store"
+        database = Database(
+            reactor,
+            relocate(config.database.data_source, self._data_dir),
+            load_migrations("kubeedge_tx.store", "schema"),
+        )
+        await self.start_child(_Child("store", database.open, database.close))
+        store = MetaStore(database)
+        await store.load()
+        outbox = Outbox(database, _now_ms)
+        await outbox.load()
+
+        self._waiting_for = "the container runtime"
+        runtime = await self._start_runtime()
+
+        self._waiting_for = "the modules"
+        bus = MessageBus(reactor)
+        messages = MessageFactory(_now_ms)
+        certificates = self._certificates()
+        await self.start_child(certificates)
+        hub = EdgeHub(
+            reactor,
+            bus,
+            messages,
+            outbox,
+            settings=self._hub_settings(),
+            credentials=certificates.credentials,
+            random=_random,
+        )
+        certificates.on_rotated = hub.reconnect
+        meta_manager = MetaManager(
+            bus,
+            messages,
+            database=database,
+            store=store,
+            outbox=outbox,
+            now_ms=_now_ms,
+            remote_query_timeout=float(modules.meta_manager.remote_query_timeout),
+        )
+        threads = _Threads(reactor)
+        await self.start_child(threads)
+        edged = Edged(
+            reactor,
+            bus,
+            messages,
+            runtime,
+            node=self._node_settings(),
+            wall_clock=time.time,
+            in_thread=threads.run,
+            version=VERSION,
+            report_events=modules.edged.report_event,
+        )
+        self._add_metrics(bus, outbox, hub)
+        services = [ModuleService(module, bus, messages) for module in (meta_manager, edged, hub)]
+        for service in services:
+            await self.start_child(service)
+        self._waiting_for = None
+
+    async def _start_runtime(self) -> IContainerRuntime:
+        edged = self._config.modules.edged
+        if edged.runtime == "docker" or (
+            edged.runtime == "auto" and _may_answer(edged.docker_address)
+        ):
+            # Imported here: an edge without Docker need not carry its SDK.
+            from kubeedge_tx.runtime.docker import DockerRuntime
+            from kubeedge_tx.runtime.docker_pause import PAUSE_IMAGE
+
+            ours = edged.pod_sandbox_image == UPSTREAMS_PAUSE
+            docker = DockerRuntime(
+                self._reactor,
+                base_url=edged.docker_address,
+                sandbox_image=PAUSE_IMAGE if ours else edged.pod_sandbox_image,
+                owner=self.node_name,
+            )
+            try:
+                await docker.start()
+            except ContainerError as error:
+                if edged.runtime == "docker":
+                    raise
+                self._log.info("no Docker engine, so pods run as processes: {why}", why=error)
+            else:
+                await self.start_child(_Child("docker", _nothing, docker.stop))
+                return docker
+        processes = ProcessRuntime(self._reactor, self._data_dir / "process", time.time)
+        await self.start_child(_Child("processes", processes.start, processes.stop))
+        return processes
+
+    def _certificates(self) -> CertManager:
+        hub = self._config.modules.edge_hub
+        return CertManager(
+            self._reactor,
+            self._reactor,
+            https_url=hub.http_server,
+            files=CertFiles(
+                ca=relocate(hub.tls_ca_file, self._data_dir),
+                cert=relocate(hub.tls_cert_file, self._data_dir),
+                key=relocate(hub.tls_private_key_file, self._data_dir),
+            ),
+            token=hub.token,
+            node_name=self.node_name,
+            wall_clock=time.time,
+            random=_random,
+            on_token_used=self._forget_token,
+            rotate=hub.rotate_certificates,
+        )
+
+    def _forget_token(self) -> None:
+        if self._config_file is not None and blank_token(self._config_file):
+            self._log.info("removed the used token from {file}", file=self._config_file)
+
+    def _hub_settings(self) -> EdgeHubSettings:
+        hub = self._config.modules.edge_hub
+        return EdgeHubSettings(
+            node_name=self.node_name,
+            servers=tuple(server.strip() for server in hub.websocket.server.split(",")),
+            project_id=hub.project_id,
+            heartbeat=float(hub.heartbeat),
+            message_qps=float(hub.message_qps),
+            message_burst=float(hub.message_burst),
+            handshake_timeout=float(hub.websocket.handshake_timeout),
+            write_deadline=float(hub.websocket.write_deadline),
+            window=hub.ack_window,
+        )
+
+    def _node_settings(self) -> NodeSettings:
+        edged = self._config.modules.edged
+        kubelet = edged.tailored_kubelet_config
+        cloud = urlsplit(self._config.modules.edge_hub.http_server).hostname or "localhost"
+        if edged.node_ip:
+            address = edged.node_ip
+        elif edged.custom_interface_name:
+            address = host.address_of(
+                edged.custom_interface_name, "modules.edged.customInterfaceName"
+            )
+        else:
+            address = host.address_towards(cloud)
+        return NodeSettings(
+            name=self.node_name,
+            ip=address,
+            root_dir=relocate(edged.root_directory, self._data_dir),
+            labels=edged.node_labels,
+            taints=tuple(
+                msgspec.to_builtins(taint) for taint in kubelet.register_with_taints or ()
+            ),
+            register=kubelet.register_node,
+            schedulable=edged.register_schedulable,
+            max_pods=kubelet.max_pods,
+            names=ClusterNames(dns=tuple(kubelet.cluster_dns or ()), domain=kubelet.cluster_domain),
+            status_update_seconds=seconds(kubelet.node_status_update_frequency),
+            status_report_seconds=seconds(kubelet.node_status_report_frequency),
+            lease_seconds=kubelet.node_lease_duration_seconds,
+            image_gc_high_percent=float(kubelet.image_gc_high_threshold_percent),
+            image_gc_low_percent=float(kubelet.image_gc_low_threshold_percent),
+            dead_containers=edged.max_per_pod_container_count,
+        )
+
+    def _add_metrics(self, bus: MessageBus, outbox: Outbox, hub: EdgeHub) -> None:
+        gauge = self.metrics.gauge
+        gauge(
+            "kubeedge_inbox_depth",
+            "Messages that wait for a module.",
+            ("module",),
+            lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
+        )
+        gauge(
+            "kubeedge_edgehub_connected",
+            "Whether there is a connection to the cloud.",
+            read=lambda: float(hub.connected),
+        )
+        gauge(
+            "kubeedge_edgehub_connects",
+            "Connections since the start.",
+            read=lambda: float(hub.connects),
+        )
+        traffic = hub.traffic
+        gauge(
+            "kubeedge_edgehub_bytes",
+            "Bytes of messages on the WebSocket since the start.",
+            ("direction",),
+            lambda: {("up",): traffic.bytes_sent, ("down",): traffic.bytes_received},
+        )
+        gauge(
+            "kubeedge_edgehub_frames",
+            "Messages on the WebSocket since the start.",
+            ("direction",),
+            lambda: {("up",): traffic.frames_sent, ("down",): traffic.frames_received},
+        )
+        gauge(
+            "kubeedge_outbox_messages",
+            "Messages that the cloud has not confirmed.",
+            read=lambda: float(len(outbox)),
+        )
+        gauge("kubeedge_outbox_bytes", "Their size.", read=lambda: float(outbox.size_bytes))
+        gauge(
+            "kubeedge_outbox_oldest_seconds",
+            "The age of the oldest of them.",
+            read=outbox.oldest_seconds,
+        )
+        gauge(
+            "kubeedge_outbox_lost_messages",
+            "Messages given up since the store was made.",
+            ("reason",),
+            lambda: {(reason,): float(lost[0]) for reason, lost in outbox.lost.items()},
+        )
+
+
+class _Child:
+    """Two calls, seen as a service."""
+
+    def __init__(self, name: str, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
+        self.name = name
+        self._start = start
+        self._stop = stop
+
+    def startService(self) -> Any:
+        return self._start()
+
+    def stopService(self) -> Any:
+        return self._stop()
+
+
+class _Threads:
+    """Threads for files: volumes are written where they do not hold the reactor up."""
+
+    name = "file threads"
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(0, 4, "files")
+
+    def startService(self) -> None:
+        self._pool.start()
+
+    def stopService(self) -> None:
+        self._pool.stop()
+
+    def run(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
+        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args)
+        return done
+
+
+def _nothing() -> None:
+    """Do nothing: it runs already."""
+
+
+def _may_answer(address: str) -> bool:
+    """Whether a Docker engine could be there: its socket is, or it is not a local one."""
+    local = address.removeprefix("unix://")
+    return local == address or Path(local).exists()
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
