@@ -24,6 +24,7 @@ NODE_PREFIX: Final = "system:node:"
 _SELF_REVIEWS: Final = (
     "selfsubjectreviews.authentication.k8s.io",
     "selfsubjectaccessreviews.authorization.k8s.io",
+    "selfsubjectrulesreviews.authorization.k8s.io",
 )
 
 

@@ -70,6 +70,8 @@ def before_update(info: KindInfo, subresource: str, obj: Object, old: Object, no
     """Set what the server sets in a changed object of this kind."""
     if info.resource == "customresourcedefinitions.apiextensions.k8s.io" and not subresource:
         return {**obj, "status": crd_status(obj, old.get("status"), now)}
+    if info.resource == "pods" and not subresource:
+        return _tolerating(obj)
     if subresource == "approval":
         conditions = [
             {

@@ -17,6 +17,9 @@ from kubeedge_tx.apiserver.registry import Registry
 _HEALTH: Final = ("healthz", "livez", "readyz")
 _TEXT: Final = "text/plain; charset=utf-8"
 OPENAPI_V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""What kubectl up to 1.26 asks for."""
+_V2_PROTOBUF_SENT: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""What it is sent as: an ``@`` is no part of a media type. Source: kube-openapi ``handler.go``."""
 OPENAPI_V3_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v3@v1.0+protobuf"
 
 
@@ -104,17 +107,15 @@ class Paths:
 
     def _openapi_v2(self, accept: str, request: Request) -> Answer:
         types = [media for media, _ in media_types(accept)]
-        protobuf = any(
-            media in (OPENAPI_V2_PROTOBUF, OPENAPI_V2_PROTOBUF.replace("v2@v1.0", "v2.v1.0"))
-            for media in types[:1]
-        )
+        protobuf = types[:1] in ([OPENAPI_V2_PROTOBUF], [_V2_PROTOBUF_SENT])
 
         def make() -> bytes:
             document = openapi.v2_document(list(self._registry))
             return openapi.v2_protobuf(document) if protobuf else encode(document)
 
         body, etag = self._document(f"v2 {protobuf}", make)
-        return _tagged(body, etag, OPENAPI_V2_PROTOBUF if protobuf else "application/json", request)
+        content_type = _V2_PROTOBUF_SENT if protobuf else "application/json"
+        return _tagged(body, etag, content_type, request)
 
     def _openapi_v3(self, path: str, accept: str, request: Request) -> Answer:
         if media_types_only(accept) == [OPENAPI_V3_PROTOBUF]:

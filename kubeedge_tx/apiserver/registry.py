@@ -195,6 +195,14 @@ BUILT_IN: Final = (
         stored=False,
     ),
     _core(
+        "selfsubjectrulesreviews",
+        "SelfSubjectRulesReview",
+        group="authorization.k8s.io",
+        namespaced=False,
+        verbs=("create",),
+        stored=False,
+    ),
+    _core(
         "certificatesigningrequests",
         "CertificateSigningRequest",
         group="certificates.k8s.io",

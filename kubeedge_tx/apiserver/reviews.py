@@ -108,6 +108,8 @@ class Reviews:
             return {**answer, "status": {"userInfo": _user_info(user)}}
         if info.kind == "TokenReview":
             return {**answer, "spec": spec, "status": self._token_review(spec)}
+        if info.kind == "SelfSubjectRulesReview":
+            return {**answer, "spec": spec, "status": _rules(user)}
         return {**answer, "spec": spec, "status": self._access_review(info, spec, user)}
 
     def _token_review(self, spec: Object) -> Object:
@@ -181,6 +183,30 @@ class Reviews:
                 f"running with different serviceaccount name {owner}"
             )
         return Bound(kind=kind, name=name, uid=uid)
+
+
+def _rules(user: User) -> Object:
+    """What a user may do, as far as rules can say it; a node's pods decide for a node."""
+    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    reviews = {
+        "verbs": ["create"],
+        "apiGroups": ["authentication.k8s.io", "authorization.k8s.io"],
+        "resources": [
+            "selfsubjectreviews",
+            "selfsubjectaccessreviews",
+            "selfsubjectrulesreviews",
+        ],
+    }
+    paths = ["/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/readyz", "/version"]
+    return {
+        "resourceRules": [everything] if user.is_admin else [reviews],
+        "nonResourceRules": [
+            {"verbs": ["*"], "nonResourceURLs": ["*"]}
+            if user.is_admin
+            else {"verbs": ["get"], "nonResourceURLs": paths}
+        ],
+        "incomplete": bool(user.node),
+    }
 
 
 def _user_info(user: User) -> Object:
