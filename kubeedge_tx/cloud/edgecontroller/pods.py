@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import msgspec
 from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
@@ -152,7 +153,7 @@ class PodReports:
         """
         try:
             body = request.body()
-        except ValueError:
+        except (msgspec.DecodeError, RecursionError):
             body = None
         reports = [body] if isinstance(body, dict) else body
         if not isinstance(reports, list) or not all(isinstance(each, dict) for each in reports):

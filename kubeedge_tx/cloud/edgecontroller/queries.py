@@ -128,7 +128,7 @@ class Queries:
         return await self._client.create(CSRS, "", body, as_node=self._as(request))
 
     async def query_csr(self, request: Request) -> dict[str, Any]:
-        """Read a certificate signing request: is it signed?"""
+        """Read a certificate signing request, to see whether it is signed."""
         found = await self._client.get(CSRS, "", request.name, as_node=self._as(request))
         return {"kind": CSRS.kind, "apiVersion": CSRS.api_version, **found}
 
