@@ -85,7 +85,7 @@ class Process:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 [
-                    *(sys.executable, "-m", "twisted", role),
+                    *(str(Path(sys.executable).with_name("twistd")), "-n", "--pidfile=", role),
                     *("--data-dir", str(data_dir), *arguments),
                 ],
                 stdout=log,
