@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 from urllib.parse import urljoin, urlsplit
 
@@ -10,11 +10,12 @@ from OpenSSL import SSL
 from twisted.internet import endpoints, ssl
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as Connection
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import Agent
+from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IPolicyForHTTPS, IResponse
 from zope.interface import implementer
@@ -106,7 +107,7 @@ class NetworkProber:
             raise ContainerError("HookError", text)
 
     def _within(self, timeout: float, work: Any) -> Deferred[Answer]:
-        return Deferred.fromCoroutine(work).addTimeout(timeout, self._reactor)
+        return Deferred.fromCoroutine(_cancellable(work)).addTimeout(timeout, self._reactor)
 
     async def _http(self, request: Json, ip: str, container: Json, user_agent: str) -> Answer:
         scheme = str(request.get("scheme") or "HTTP").lower()
@@ -153,6 +154,21 @@ class NetworkProber:
     async def _sleep(self, seconds: float) -> Answer:
         await deferLater(self._reactor, seconds, lambda: None)
         return True, ""
+
+
+async def _cancellable(work: Coroutine[Deferred[Any], Any, Answer]) -> Answer:
+    """Let a cancelled connection or request fail as what it is.
+
+    Otherwise a probe that is to stop reads as one that failed, and goes on.
+    """
+    try:
+        return await work
+    except ConnectingCancelledError:
+        raise CancelledError from None
+    except (RequestTransmissionFailed, ResponseFailed) as error:
+        if any(reason.check(CancelledError) for reason in error.reasons):
+            raise CancelledError from None
+        raise
 
 
 def _port(target: Json, container: Json) -> int:

@@ -114,7 +114,7 @@ class EnvironmentTests(SynchronousTestCase):
         key = {"secretKeyRef": {"name": "pw", "key": "password"}}
         env = [{"name": "PW", "valueFrom": key}]
         self.assertEqual(self.refused(env=env), 'secret "pw" not found')
-        objects = {("secret", "pw"): {"data": {}}}
+        objects: Any = {("secret", "pw"): {"data": {}}}
         self.assertEqual(
             self.refused(objects, env=env),
             "couldn't find key password in Secret default/pw",

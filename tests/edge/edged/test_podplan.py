@@ -124,7 +124,7 @@ class PlanTests(SynchronousTestCase):
     def test_init_containers_again_in_a_new_sandbox(self) -> None:
         """A pod with a new sandbox is initialized anew."""
         pod = make_pod(initContainers=[{"name": "a", "image": "i"}])
-        ended = {"state": "exited", "finished_at": 50.0}
+        ended: dict[str, Any] = {"state": "exited", "finished_at": 50.0}
         old = pod_state(attempt("a", **ended), attempt(**ended))
         self.assertEqual(plan(pod, old, view()).actions, [StartContainer("web", 1, 50.0)])
         anew = view(former=frozenset(["a-0", "web-0"]))

@@ -631,6 +631,24 @@ class AgentRestartTests(EdgedCase):
         self.assertEqual(self.runtime.sandboxes, {})
         self.assertEqual(self.meta.seen[-1][0], "delete")
 
+    def test_stops_in_the_middle(self) -> None:
+        """An agent stopped while it pulls, probes, waits and stops leaves no loose ends."""
+        self.runtime.held_pulls["slow"] = []
+        self.runtime.programs["/bin/sleep", "100000"] = Program(ignores_sigterm=True)
+        self.start_agent()
+        self.send("connect", "node/connection", "cloud_connected")
+        self.apply(make_pod(c_image="slow"))
+        self.apply(make_pod("probed", "uid-2", c_livenessProbe={"tcpSocket": {"port": 1}}))
+        self.apply(make_pod("waits", "uid-3", volumes=[{"name": "c", "configMap": {"name": "x"}}]))
+        ending = make_pod("ending", "uid-4")
+        self.apply(ending)
+        self.delete(ending)
+        self.stop_agent()
+        self.clock.advance(0)
+        left = [each for each in self.clock.getDelayedCalls() if "_kill" not in str(each)]
+        self.assertEqual(left, [])
+        self.assertEqual(self.runtime.running("uid-2"), {"probed"})
+
     def test_engine_away(self) -> None:
         """Nothing is done while the engine does not answer, and all of it afterwards."""
         self.start_agent()

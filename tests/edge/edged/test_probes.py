@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,20 +53,20 @@ class ProbeMachineTests(SynchronousTestCase):
     def test_thresholds(self, answers: list[bool | None], success: int, failure: int) -> None:
         """The result is that of the last run of equal answers which was long enough."""
         machine = self.machine(success_threshold=success, failure_threshold=failure)
-        expected = False
-        known = [each for each in answers if each is not None]
+        expected: bool | None = False
+        known = [given for given in answers if given is not None]
         run = 0
         for at, answer in enumerate(known):
             run = run + 1 if at and known[at - 1] is answer else 1
             if run >= (success if answer else failure):
                 expected = answer
-        for answer in answers:
-            machine.answered(answer, 100)
-        self.assertEqual(bool(machine.result), expected)
+        for each in answers:
+            machine.answered(each, 100)
+        self.assertIs(bool(machine.result), expected)
 
 
 class ContainerProbesTests(SynchronousTestCase):
-    CONTAINER = {
+    CONTAINER: ClassVar[dict[str, Any]] = {
         "startupProbe": {"exec": {}},
         "livenessProbe": {"exec": {}, "terminationGracePeriodSeconds": 7},
         "readinessProbe": {"exec": {}, "failureThreshold": 1},
