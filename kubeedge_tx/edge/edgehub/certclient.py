@@ -11,7 +11,6 @@ from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import (
     ConnectError,
-    ConnectingCancelledError,
     ConnectionClosed,
     DNSLookupError,
 )
@@ -112,16 +111,24 @@ class CertClient:
         uri = f"https://{self.address}{path}".encode("ascii")
         producer = None if body is None else _Bytes(body)
         what = f"cannot get {path} from {self.address}"
-        asking = Deferred.fromCoroutine(_exchange(agent, uri, headers, producer))
+        exchange = Deferred.fromCoroutine(_exchange(agent, uri, headers, producer))
+        stopped = False
+
+        def stop(_answer: Deferred[tuple[int, bytes]]) -> None:
+            nonlocal stopped
+            stopped = True
+            exchange.cancel()  # which fails with whatever it was in the middle of
+
+        answer: Deferred[tuple[int, bytes]] = Deferred(stop)
+        exchange.chainDeferred(answer)
         try:
-            return await asking.addTimeout(TIMEOUT_SECONDS, self._clock, _timed_out)
+            return await answer.addTimeout(TIMEOUT_SECONDS, self._clock, _timed_out)
         except TimeoutError:
             raise CertificateError(f"{what}: no answer within {TIMEOUT_SECONDS} s") from None
         except _NETWORK as error:
-            cause = _cause(error)
-            if isinstance(cause, CancelledError | ConnectingCancelledError):
-                raise CancelledError from None  # it is we who are being stopped
-            raise CertificateError(f"{what}: {_why(cause, self.host)}") from None
+            if stopped:
+                raise CancelledError from None
+            raise CertificateError(f"{what}: {_why(_cause(error), self.host)}") from None
 
 
 _NETWORK: Final = (
@@ -230,7 +237,7 @@ def _cause(error: BaseException) -> BaseException:
     reasons: list[Failure] = getattr(error, "reasons", None) or []
     causes = [_cause(reason.value) for reason in reasons if reason.value is not None]
     for cause in causes:
-        if isinstance(cause, SSL.Error | VerificationError | CancelledError):
+        if isinstance(cause, SSL.Error | VerificationError):
             return cause
     return causes[0] if causes else error
 

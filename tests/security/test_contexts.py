@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from OpenSSL import SSL
+from service_identity import VerificationError
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.security import contexts
+from kubeedge_tx.security.authority import Authority, KeyPair
+from kubeedge_tx.security.files import der_to_pem
+from kubeedge_tx.security.identity import identify
+from tests.fakes.certificates import edge_pair, real_now
+
+
+class Server(Protocol):
+    """Greets whoever got through TLS with the name in its certificate."""
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        presented = transport.getPeerCertificate()
+        name = identify(presented.to_cryptography().subject).node if presented else "nobody"
+        transport.write(name.encode())
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.factory.connections.remove(self)  # type: ignore[union-attr]
+
+
+class Client(Protocol):
+    """Asks, and tells what it heard or why it did not."""
+
+    def __init__(self) -> None:
+        self.heard: Deferred[bytes] = Deferred()
+        self.gone: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.write(b"who am I?")
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.heard.called:
+            self.heard.callback(data)
+
+    def connectionLost(self, reason: Any = None) -> None:
+        if not self.heard.called:
+            self.heard.errback(reason)
+        self.gone.callback(None)
+
+
+class HandshakeTests(TestCase):
+    """Who gets through, over real sockets."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.now = real_now()
+        self.authority = Authority.create(now=self.now)
+        self.server = self.authority.issue_server(["cloud"], ["127.0.0.1"], now=self.now)
+        self.edge = edge_pair(self.authority, now=self.now)
+        self.creator = contexts.Reloadable(self.hub())
+
+    def hub(self, ca_pem: bytes = b"", server: KeyPair | None = None) -> Any:
+        server = server or self.server
+        ca_pem = ca_pem or self.authority.cert_pem
+        return contexts.hub_server(ca_pem, server.cert_pem, server.key_pem)
+
+    async def ask(self, pair: KeyPair | None, *, name: str = "127.0.0.1", ca: Any = None) -> bytes:
+        """Connect as ``pair`` and hear who the server thinks we are."""
+        factory: Any = Factory.forProtocol(Server)
+        factory.connections = []
+        tls = TLSMemoryBIOFactory(self.creator, False, factory)
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(tls)
+        own = (pair.cert_pem, pair.key_pem) if pair else (b"", b"")
+        options = contexts.client(name, (ca or self.authority).cert_pem, *own)
+        endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port)
+        try:
+            client: Any = await wrapClientTLS(options, endpoint).connect(
+                Factory.forProtocol(Client)
+            )
+            try:
+                return await client.heard  # type: ignore[no-any-return]
+            finally:
+                client.transport.abortConnection()
+                await client.gone
+        finally:
+            await port.stopListening()
+            for connection in factory.connections:
+                connection.transport.abortConnection()
+
+    async def refused(self, pair: KeyPair | None, **options: Any) -> BaseException:
+        with self.assertRaises((SSL.Error, VerificationError)) as caught:
+            await self.ask(pair, **options)
+        error: BaseException = caught.exception
+        return error
+
+    async def test_edge(self) -> None:
+        """An edge of our CA gets through, by address and by name, and is known by its name."""
+        self.assertEqual(await self.ask(self.edge), b"edge-1")
+        self.assertEqual(await self.ask(self.edge, name="cloud"), b"edge-1")
+
+    async def test_who_is_refused(self) -> None:
+        """No certificate, another CA's, an expired one, a server's: TLS ends it."""
+        other = Authority.create(now=self.now)
+        long_ago = self.now - timedelta(days=400)
+        for pair in (
+            None,
+            edge_pair(other, now=self.now),
+            edge_pair(self.authority, now=long_ago, days=365),
+            self.server,
+        ):
+            self.assertIsInstance(await self.refused(pair), SSL.Error)
+
+    async def test_edge_checks_the_cloud(self) -> None:
+        """An edge ends it when the cloud has another CA or another name."""
+        other = Authority.create(now=self.now)
+        error = await self.refused(self.edge, ca=other)
+        self.assertIn("certificate verify failed", str(error))
+        for name in ("127.0.0.2", "other"):
+            self.assertIsInstance(await self.refused(self.edge, name=name), VerificationError)
+
+    async def test_two_authorities(self) -> None:
+        """While the CA is changed, edges of the old and of the new one get through."""
+        new = Authority.create(now=self.now)
+        self.creator.current = self.hub(ca_pem=self.authority.cert_pem + new.cert_pem)
+        self.assertEqual(await self.ask(self.edge), b"edge-1")
+        self.assertEqual(await self.ask(edge_pair(new, "edge-2", now=self.now)), b"edge-2")
+
+    async def test_exchanged_certificate(self) -> None:
+        """A new server certificate is used from the next connection on."""
+        new = self.authority.issue_server(["renamed"], [], now=self.now)
+        self.creator.current = self.hub(server=new)
+        self.assertEqual(await self.ask(self.edge, name="renamed"), b"edge-1")
+        self.assertIsInstance(await self.refused(self.edge, name="cloud"), VerificationError)
+
+    async def test_optional_certificate(self) -> None:
+        """The certificate port lets in who has no certificate, and asks who has one."""
+        self.creator.current = contexts.https_server(self.server.cert_pem, self.server.key_pem)
+        self.assertEqual(await self.ask(None), b"nobody")
+        foreign = edge_pair(Authority.create(now=self.now), "edge-9", now=self.now)
+        self.assertEqual(await self.ask(foreign), b"edge-9")
+
+
+class ContextTests(SynchronousTestCase):
+    """What a connection is set to, and what is refused before there is one."""
+
+    def setUp(self) -> None:
+        self.authority = Authority.create(now=real_now())
+        self.pair = self.authority.issue_server(["cloud"], [], now=real_now())
+
+    def test_hub_settings(self) -> None:
+        """Only ECDHE-ECDSA with AEAD below TLS 1.3, nothing older than TLS 1.2."""
+        creator = contexts.hub_server(
+            self.authority.cert_pem, self.pair.cert_pem, self.pair.key_pem
+        )
+        factory = TLSMemoryBIOFactory(creator, False, Factory.forProtocol(Protocol))
+        protocol: Any = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
+        connection = creator.serverConnectionForTLS(protocol)
+        ciphers = [c for c in connection.get_cipher_list() if not c.startswith("TLS_")]
+        self.assertEqual(sorted(ciphers), sorted(contexts.HUB_CIPHERS.split(":")))
+        options = connection.get_context().set_options(0)
+        for flag in (SSL.OP_NO_TLSv1, SSL.OP_NO_TLSv1_1, SSL.OP_NO_TICKET, SSL.OP_NO_COMPRESSION):
+            self.assertTrue(options & flag)
+        self.assertTrue(connection.get_context().set_mode(0) & SSL.MODE_RELEASE_BUFFERS)
+
+    def test_bad_material(self) -> None:
+        """Wrong keys and rubbish are a CertificateError, not one of OpenSSL's."""
+        other = self.authority.issue_server(["cloud"], [], now=real_now())
+        good = self.pair
+        for ca, cert, key in (
+            (b"", good.cert_pem, good.key_pem),
+            (der_to_pem("CERTIFICATE", b"junk"), good.cert_pem, good.key_pem),
+            (self.authority.cert_pem, b"", good.key_pem),
+            (self.authority.cert_pem, good.cert_pem, b"junk"),
+            (self.authority.cert_pem, good.cert_pem, other.key_pem),
+        ):
+            with self.assertRaises(CertificateError):
+                contexts.hub_server(ca, cert, key)
+            with self.assertRaises(CertificateError):
+                contexts.client("cloud", ca, cert or b"x", key)
