@@ -97,6 +97,7 @@ class EdgeHub:
         self._gone: Deferred[None] | None = None
         self._asked: dict[str, Message] = {}
         self._on_purpose = False
+        self._earlier_resends = 0
         self.connects = 0
         self.dropped = 0
 
@@ -104,6 +105,11 @@ class EdgeHub:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._channel is not None
+
+    @property
+    def resends(self) -> int:
+        """Messages sent again because the cloud did not answer them."""
+        return self._earlier_resends + (self._pump.resends if self._pump is not None else 0)
 
     async def started(self) -> None:
         """Begin to dial; a cloud that is away keeps nobody from starting."""
@@ -177,6 +183,7 @@ class EdgeHub:
         if self._channel is None:
             return  # it never opened; whoever dialled hears why
         self._log.warn("the connection to the cloud is gone: {why}", why=reason)
+        self._earlier_resends = self.resends
         self._channel = self._pump = None
         on_purpose, self._on_purpose = self._on_purpose, False
         ending = Deferred.fromCoroutine(self._connection.cancel_all())

@@ -34,11 +34,12 @@ class SendSchedule:
     def __init__(self) -> None:
         self._sent: dict[str, tuple[int, float]] = {}
 
-    def sent(self, message_id: str, now: float) -> None:
-        """Note a send of a message that the cloud answers."""
+    def sent(self, message_id: str, now: float) -> int:
+        """Note a send of a message that the cloud answers; returns which time it was."""
         times = self._sent.get(message_id, (0, 0.0))[0] + 1
         pause = min(RESEND_AFTER * 2.0 ** (times - 1), RESEND_LIMIT)
         self._sent[message_id] = (times, now + pause)
+        return times
 
     def sent_once(self, message_id: str) -> None:
         """Note a send of a message that nobody answers."""
@@ -80,6 +81,7 @@ class Pump:
         self._waiting: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
         self._awake = False
+        self.resends = 0
 
     def ask(self, message: Message) -> None:
         """Send a question as soon as possible."""
@@ -118,7 +120,8 @@ class Pump:
             return  # replaced or answered while we waited
         self._channel.send(entry.message)
         if entry.confirm:
-            self._schedule.sent(message_id, now)
+            if self._schedule.sent(message_id, now) > 1:
+                self.resends += 1
             return
         self._schedule.sent_once(message_id)
         try:

@@ -223,6 +223,7 @@ class ReportTests(RequestCase):
         self.assertEqual(self.reply(sent, {"Object": pod, "Err": None}), [])
         self.assertEqual(len(self.outbox), 0)
         self.assertIsNone(self.stored("default/pod/web"))
+        self.assertEqual(self.bus.late_responses, 0, "a confirmation is not a late answer")
 
     def test_killed_after_ok(self) -> None:
         """A status that edged was told is safe goes out after the restart."""
@@ -270,6 +271,9 @@ class ReportTests(RequestCase):
             self.clock.advance(1)
             self.settle()
             self.assertEqual(self.sent().header.msg_id, first.header.msg_id)
+        self.assertEqual(self.hub.resends, 5)
+        self.offline()
+        self.assertEqual(self.hub.resends, 5)
 
     def test_answer_to_replaced_status(self) -> None:
         """The answer to an older status does not confirm the newer one."""
