@@ -98,6 +98,7 @@ class FakeMeta:
         self.lease: dict[str, Any] | None = None
         self.seen: list[tuple[str, str, Any]] = []
         self.token_serial = 0
+        self._watchers: list[tuple[Callable[[Any], bool], str, Deferred[Any]]] = []
         self.token_expires = "2026-11-24T07:52:53Z"
 
     async def handle(self, message: Message) -> None:
@@ -106,6 +107,11 @@ class FakeMeta:
         if isinstance(content, str) and route.operation == "patch":
             content = json.loads(content)
         self.seen.append((route.operation, route.resource, content))
+        for watcher in list(self._watchers):
+            holds, wanted, fired = watcher
+            if route.resource == wanted and holds(content):
+                self._watchers.remove(watcher)
+                fired.callback(content)
         if "/event/" in route.resource:
             return
         try:
@@ -158,6 +164,12 @@ class FakeMeta:
         if operation != "query":
             self.lease = {**content, "metadata": {**content["metadata"], "uid": "lease-uid"}}
         return {"Object": self.lease, "Err": None}
+
+    def when(self, resource: str, holds: Callable[[Any], bool]) -> Deferred[Any]:
+        """Fire with the next message about a resource whose content is as wanted."""
+        fired: Deferred[Any] = Deferred()
+        self._watchers.append((holds, resource, fired))
+        return fired
 
     def told(self, operation: str, resource: str) -> list[Any]:
         """Contents of the messages of that kind, oldest first."""
