@@ -20,6 +20,7 @@ _SPECIAL: Final[Mapping[str, str]] = {
     "intorstring": "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
     "raw": "io.k8s.apimachinery.pkg.runtime.RawExtension",
     "fields": "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
+    "json": _EXTENSIONS_GROUP + "JSON",
     "schemaorbool": _EXTENSIONS_GROUP + "JSONSchemaPropsOrBool",
     "schemaorarray": _EXTENSIONS_GROUP + "JSONSchemaPropsOrArray",
     "schemaorstrings": _EXTENSIONS_GROUP + "JSONSchemaPropsOrStringArray",
@@ -232,6 +233,8 @@ class Schemas:
                 return {"description": text, "type": "string", "format": "int-or-string"}
             case "raw" | "fields":
                 return {"type": "object"}
+            case "json":
+                return {"description": "Any value."}
         return {"description": "A schema, or what may stand in its place."}
 
     # --- custom resources ---------------------------------------------------------------

@@ -301,5 +301,6 @@ _SCALARS: Final[Mapping[str, Callable[[Value], Any]]] = {
     "quantity": _quantity,
     "intorstring": _int_or_string,
     "raw": _json,
+    "json": _json,
     "fields": _json,
 }

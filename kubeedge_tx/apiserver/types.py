@@ -2,7 +2,7 @@
 
 The table is ``data/types.json``: message -> field -> [protobuf number, type, flags, merge key].
 Types are ``string bool int32 int64 double bytes time microtime quantity intorstring raw
-fields``, a message name, ``[]T`` or ``map:T``; CRD schemas also have ``schemaorbool``,
+json fields``, a message name, ``[]T`` or ``map:T``; CRD schemas also have ``schemaorbool``,
 ``schemaorarray`` and ``schemaorstrings``. Flags: ``*`` pointer, ``o`` omitempty, ``z`` omitzero,
 ``r`` required, ``^`` its fields belong to the parent in JSON, ``m`` merge, ``k`` retainKeys.
 
@@ -135,7 +135,7 @@ class TypeTable:
             value = obj.get(name)
             inner = where.into(message, name)
             if value is None:
-                if field.pointer or field.type == "raw":
+                if field.pointer or field.type in ("raw", "json"):
                     if not field.omit_empty and not field.omit_zero:
                         out[name] = None
                     continue
