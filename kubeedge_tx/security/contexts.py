@@ -107,11 +107,9 @@ def _take_any(*_arguments: object) -> bool:
 def _own(cert_pem: bytes, key_pem: bytes) -> dict[str, Any]:
     cert_der = pem_to_der(cert_pem, "CERTIFICATE", "certificate")
     key_der = pem_to_der(key_pem, "PRIVATE KEY", "private key")
-    certificate = check_pair(cert_der, key_der, "TLS")
-    key = load_key(key_der, "private key")
     return {
-        "certificate": crypto.X509.from_cryptography(certificate),
-        "privateKey": crypto.PKey.from_cryptography_key(key),
+        "certificate": check_pair(cert_der, key_der, "TLS"),
+        "privateKey": load_key(key_der, "private key"),
     }
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import ssl
+import warnings
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from OpenSSL import SSL
@@ -158,20 +162,50 @@ class ContextTests(SynchronousTestCase):
         self.authority = Authority.create(now=real_now())
         self.pair = self.authority.issue_server(["cloud"], [], now=real_now())
 
-    def test_hub_settings(self) -> None:
-        """Only ECDHE-ECDSA with AEAD below TLS 1.3, nothing older than TLS 1.2."""
+    def handshake(self, version: ssl.TLSVersion) -> tuple[list[str], ssl.SSLObject]:
+        """Python's client, of one TLS version, against the hub's settings, in memory."""
         creator = contexts.hub_server(
             self.authority.cert_pem, self.pair.cert_pem, self.pair.key_pem
         )
         factory = TLSMemoryBIOFactory(creator, False, Factory.forProtocol(Protocol))
         protocol: Any = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 1))
-        connection = creator.serverConnectionForTLS(protocol)
-        ciphers = [c for c in connection.get_cipher_list() if not c.startswith("TLS_")]
-        self.assertEqual(sorted(ciphers), sorted(contexts.HUB_CIPHERS.split(":")))
-        options = connection.get_context().set_options(0)
-        for flag in (SSL.OP_NO_TLSv1, SSL.OP_NO_TLSv1_1, SSL.OP_NO_TICKET, SSL.OP_NO_COMPRESSION):
-            self.assertTrue(options & flag)
-        self.assertTrue(connection.get_context().set_mode(0) & SSL.MODE_RELEASE_BUFFERS)
+        server = creator.serverConnectionForTLS(protocol)
+        server.set_accept_state()
+        context = ssl.create_default_context(cadata=self.authority.cert_pem.decode())
+        context.minimum_version = context.maximum_version = version
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        edge = edge_pair(self.authority)
+        file = Path(self.mktemp())
+        file.write_bytes(edge.cert_pem + edge.key_pem)
+        context.load_cert_chain(file)
+        to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(to_client, to_server, server_hostname="cloud")
+        for _ in range(5):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+            if sent := to_server.read():
+                server.bio_write(sent)
+            with contextlib.suppress(SSL.WantReadError):
+                server.do_handshake()
+            with contextlib.suppress(SSL.WantReadError):
+                to_client.write(server.bio_read(65536))
+        return server.get_cipher_list(), client
+
+    def test_hub_ciphers(self) -> None:
+        """Below TLS 1.3 only ECDHE-ECDSA with AEAD is spoken, and no session is kept."""
+        ciphers, client = self.handshake(ssl.TLSVersion.TLSv1_2)
+        below = [cipher for cipher in ciphers if not cipher.startswith("TLS_")]
+        self.assertEqual(sorted(below), sorted(contexts.HUB_CIPHERS.split(":")))
+        self.assertEqual(client.version(), "TLSv1.2")
+        assert client.session is not None
+        self.assertFalse(client.session.has_ticket)
+
+    def test_old_tls(self) -> None:
+        """TLS 1.1 is refused."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with self.assertRaisesRegex((SSL.Error, ssl.SSLError), "(?i)protocol|version"):  # type: ignore[arg-type]
+                self.handshake(ssl.TLSVersion.TLSv1_1)
 
     def test_bad_material(self) -> None:
         """Wrong keys and rubbish are a CertificateError, not one of OpenSSL's."""
