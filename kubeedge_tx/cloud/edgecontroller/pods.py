@@ -109,9 +109,19 @@ class PodReports:
                 as_node=self._as(request),
             )
         except KubeError as error:
-            if error.code == 404 or (error.code == 409 and uid):  # 409: the uid is another
+            if error.code == 404 or (
+                error.code in (409, 422) and await self._is_gone(request, uid)
+            ):
                 await self._remove_orphan(request, request.name, uid)
             raise
+
+    async def _is_gone(self, request: Request, uid: str) -> bool:
+        """Ask whether a refusal is due to the uid, of a pod that went while we looked."""
+        try:
+            pod = await self._client.get(PODS, request.namespace, request.name)
+        except KubeError as error:
+            return error.code == 404
+        return bool(uid) and meta.uid(pod) != uid
 
     async def insert(self, request: Request) -> dict[str, Any]:
         """Make the mirror of a static pod."""

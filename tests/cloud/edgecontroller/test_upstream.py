@@ -17,7 +17,7 @@ from kubeedge_tx.api.resources import (
 from kubeedge_tx.errors import KubeError
 from tests.cloud.edgecontroller.rig import CLOUD_IP, EdgeControllerCase
 from tests.cloud.rig import NOW, config_map, from_edge, node, pod, read, secret
-from tests.fakes.kube import kube_error, unreachable
+from tests.fakes.kube import Call, kube_error, unreachable
 
 MANAGED = [{"manager": "cloudcore"}]
 
@@ -233,6 +233,23 @@ class PodTests(EdgeControllerCase):
         self.assertEqual(error["code"], 404)
         self.assertEqual(read(self.pushed[0])["metadata"]["uid"], "uid-before")
         self.assertEqual(self.kube.made("patch"), [])
+
+    def test_a_pod_made_anew_meanwhile(self) -> None:
+        """The same between our look and the write, which is what the uid in a patch is for."""
+
+        def meanwhile(call: Call) -> None:
+            if call.verb == "patch":
+                self.kube.before = None
+                self.kube.drop(PODS, "default", "web")
+                anew = pod()
+                anew["metadata"]["uid"] = "uid-anew"
+                self.kube.put(PODS, anew)
+
+        self.kube.before = meanwhile
+        self.assertEqual(self.error_of(self.patch())["code"], 409)
+        uids = [read(push)["metadata"]["uid"] for push in self.pushed]
+        self.assertEqual(uids, ["uid-web", "uid-anew", "uid-web"])
+        self.assertEqual(self.pushed[-1].route.operation, "delete")
 
     def test_a_cache_that_is_behind(self) -> None:
         """What the informer does not know yet is asked for before it is called gone."""
