@@ -88,6 +88,7 @@ class Edged:
             version,
             machine or read_machine(),
             usage,
+            self._look_at_all,
         )
         self._relist = Relist(runtime)
         self._tools = Tools(
@@ -254,8 +255,11 @@ class Edged:
             except KubeEdgeError as error:
                 self._log.warn("could not look for what is left over: {error}", error=str(error))
             await deferLater(self._clock, HOUSEKEEPING_SECONDS)
-            for worker in list(self._by_uid.values()):
-                worker.poke()
+            self._look_at_all()
+
+    def _look_at_all(self) -> None:
+        for worker in list(self._by_uid.values()):
+            worker.poke()
 
     async def _watch_node(self) -> None:
         await self.node.load()

@@ -37,6 +37,7 @@ class NodeKeeper:
 
     :param version: this program's, without a leading ``v``.
     :param usage: reads what is used now.
+    :param recovered: called when the runtime answers again after it did not.
     """
 
     _log = Logger()
@@ -51,6 +52,7 @@ class NodeKeeper:
         version: str,
         machine: Machine,
         usage: Callable[[], Usage],
+        recovered: Callable[[], None],
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
@@ -60,6 +62,8 @@ class NodeKeeper:
         self._version = version
         self._machine = machine
         self._usage = usage
+        self._recovered = recovered
+        self._was_down = False
         self._lease = NodeLease(objects, settings.name, settings.lease_seconds, wall_clock)
         self._uid = ""
         self._status: Json = {}
@@ -153,11 +157,15 @@ class NodeKeeper:
             self._status = node.get("status") or {}
 
     async def _look(self) -> None:
+        engine = await self._engine()
+        if self._was_down and not engine.problem:
+            self._recovered()
+        self._was_down = bool(engine.problem)
         status = node_status(
             self._settings,
             self._machine,
             self._usage(),
-            await self._engine(),
+            engine,
             self._version,
             self._status,
             self._wall_clock(),
@@ -170,7 +178,9 @@ class NodeKeeper:
         if not due and not differs(status, self._told):
             return
         try:
-            await self._objects.report_node(self._settings.name, {"status": status})
+            # The endpoint's port is the tunnel's business once the node is registered.
+            told = {name: each for name, each in status.items() if name != "daemonEndpoints"}
+            await self._objects.report_node(self._settings.name, {"status": told})
         except CancelledError:
             raise
         except KubeEdgeError as error:

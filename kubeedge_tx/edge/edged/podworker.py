@@ -150,6 +150,10 @@ class PodWorker:
         for shown in ("labels", "annotations"):  # by files of the downward API
             if podspec.metadata(pod).get(shown) != podspec.metadata(self.pod).get(shown):
                 self._volumes_dirty = True
+        for container, _ in podspec.all_containers(pod):
+            former = podspec.find_container(self.pod, container["name"])
+            if former is None or podspec.spec_hash(former) != podspec.spec_hash(container):
+                self._failures.pop(container["name"], None)  # they were another one's
         self.pod = pod
         if podspec.is_deleted(pod):
             self.terminate("deleted")
@@ -502,7 +506,7 @@ class PodWorker:
         over_at = self._tools.clock.seconds() + action.grace
         under_way = self._jobs.get(action.job)
         if under_way is not None:
-            if over_at >= self._stops[action.container_id] - 1:
+            if over_at >= self._stops.get(action.container_id, 0.0) - 1:
                 return
             del self._jobs[action.job]  # there is less time now: no hook, a shorter grace
             under_way.cancel()
@@ -527,6 +531,7 @@ class PodWorker:
                 )
             grace = max(HOOKED_LEAST_GRACE, grace - (self._tools.clock.seconds() - began))
         await self._tools.runtime.stop_container(action.container_id, grace)
+        self._stops.pop(action.container_id, None)
 
     async def _remove_container(self, container_id: str) -> None:
         await self._tools.runtime.remove_container(container_id)

@@ -389,7 +389,7 @@ def _condition(
     kind: str, holds: bool, reason: str, message: str, before: Json | None, now: float
 ) -> Json:
     status = "True" if holds else "False"
-    since = before.get("lastTransitionTime") if before and before["status"] == status else None
+    since = before.get("lastTransitionTime") if before and before.get("status") == status else None
     condition: Json = {
         "type": kind,
         "status": status,

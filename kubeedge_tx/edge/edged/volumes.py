@@ -211,7 +211,8 @@ class PodVolumes:
         plain: list[tuple[Json, Path | None]],
         group: int | None,
     ) -> bool:
-        folder.mkdir(parents=True, exist_ok=True)
+        self._pods.mkdir(parents=True, exist_ok=True, mode=0o750)  # Secrets are below it
+        folder.mkdir(exist_ok=True)
         for volume, path in plain:
             with _naming(volume):
                 _make_plain(volume, path, group)

@@ -181,6 +181,7 @@ class NodeInTheCloudTests(EdgedCase):
         self.assertEqual(len(self.meta.told("insert", "null/node/edge-1")), 1)
         (patch,) = self.meta.told("patch", "null/nodepatch/edge-1")
         self.assertEqual(patch["status"]["conditions"][3]["status"], "True")
+        self.assertNotIn("daemonEndpoints", patch["status"])
         (lease,) = self.meta.told("insert", "kube-node-lease/lease/edge-1")
         self.assertEqual(
             lease,

@@ -34,7 +34,7 @@ def ready(patch: Any) -> bool:
 class OnProcessesTests(TestCase):
     timeout = 60
 
-    async def setUp(self) -> None:
+    async def setUp(self) -> None:  # type: ignore[override]
         self.reactor: Any = global_reactor
         self.root = Path(self.mktemp()).absolute()
         self.pool = ThreadPool(0, 2)
@@ -46,7 +46,7 @@ class OnProcessesTests(TestCase):
         self.meta.objects["default/secret/pw"] = {"data": {"password": "c2VzYW0="}}
         await self.start_agent()
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         await self.stop_agent()
 
     async def start_agent(self) -> None:

@@ -257,6 +257,14 @@ class ImageTests(EdgedCase):
         self.wait(20)
         self.assertEqual(self.status()["phase"], "Running")
 
+    def test_corrected_image(self) -> None:
+        """A corrected image is pulled at once, not after the wrong one's back-off."""
+        self.runtime.pull_errors["wrong"] = "no such host"
+        self.start_agent()
+        self.apply(make_pod(c_image="wrong"))
+        self.apply(make_pod(), "update")
+        self.assertEqual(self.status()["phase"], "Running")
+
     def test_never_pull(self) -> None:
         """With policy Never, an image that is not there is said so."""
         self.start_agent()
@@ -630,6 +638,18 @@ class AgentRestartTests(EdgedCase):
         self.wait(31)
         self.assertEqual(self.runtime.sandboxes, {})
         self.assertEqual(self.meta.seen[-1][0], "delete")
+
+    def test_engine_restarted(self) -> None:
+        """What happened while the engine was away is seen as soon as it is back."""
+        self.start_agent()
+        self.apply(make_pod())
+        self.runtime.down = True
+        self.wait(11)
+        self.runtime.lose_sandbox("uid-1")
+        self.settle()
+        self.runtime.down = False
+        self.wait(11)
+        self.assertEqual(self.runtime.running("uid-1"), {"web"})
 
     def test_stops_in_the_middle(self) -> None:
         """An agent stopped while it pulls, probes, waits and stops leaves no loose ends."""
