@@ -74,12 +74,24 @@ def apply_merge_patch(obj: Any, patch: Any) -> Any:
             f"json: cannot unmarshal {_json_name(patch)} into Go value of type"
             " map[string]interface {}"
         )
-    return _merge(copy.deepcopy(obj), patch, 0)
+    _check_depth(patch)
+    return _merge(copy.deepcopy(obj), patch)
 
 
-def _merge(target: Any, patch: Any, depth: int) -> Any:
-    if depth > _MAX_DEPTH:
-        raise _bad_request("error decoding patch: exceeded max depth")
+def _check_depth(value: Any) -> None:
+    """Refuse what would exhaust the stack of the recursive functions below."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            raise _bad_request("error decoding patch: exceeded max depth")
+        inner: list[Any] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item
+        level = [item for item in inner if isinstance(item, dict | list) and item]
+
+
+def _merge(target: Any, patch: Any) -> Any:
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     if not isinstance(target, dict):
@@ -88,7 +100,7 @@ def _merge(target: Any, patch: Any, depth: int) -> Any:
         if value is None:
             target.pop(key, None)
         else:
-            target[key] = _merge(target.get(key), value, depth + 1)
+            target[key] = _merge(target.get(key), value)
     return target
 
 
@@ -111,24 +123,29 @@ def apply_json_patch(obj: Any, ops: Any) -> Any:
     :raises PatchError: 400 for what is no patch, 413 for too many operations, 422 for an
         operation that does not apply or a test that fails.
     """
-    if not isinstance(ops, list) or not all(isinstance(op, dict) for op in ops):
-        what = _json_name(next((op for op in ops if not isinstance(op, dict)), ops))
-        if not isinstance(ops, list):
-            what = _json_name(ops)
-        raise _bad_request(
-            f"error decoding patch: json: cannot unmarshal {what} into Go value of type"
-            " jsonpatch.Patch"
-        )
+    if not isinstance(ops, list):
+        raise _no_json_patch(ops)
+    for op in ops:
+        if not isinstance(op, dict):
+            raise _no_json_patch(op)
     if len(ops) > MAX_OPERATIONS:
         raise PatchError(
             413,
             "RequestEntityTooLarge",
             f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(ops)}",
         )
+    _check_depth(ops)
     document = copy.deepcopy(obj)
     for op in ops:
         document = _operate(document, op)
     return document
+
+
+def _no_json_patch(value: Any) -> PatchError:
+    return _bad_request(
+        f"error decoding patch: json: cannot unmarshal {_json_name(value)} into Go value of type"
+        " jsonpatch.Patch"
+    )
 
 
 def _operate(document: Any, op: dict[str, Any]) -> Any:
@@ -250,18 +267,15 @@ def apply_strategic_merge(obj: dict[str, Any], patch: Any, kind: str) -> dict[st
             f"json: cannot unmarshal {_json_name(patch)} into Go value of type"
             " map[string]interface {}"
         )
-    return _merge_map(copy.deepcopy(obj), copy.deepcopy(patch), message, 0)
+    _check_depth(patch)
+    return _merge_map(copy.deepcopy(obj), copy.deepcopy(patch), message)
 
 
-def _merge_map(
-    original: dict[str, Any], patch: dict[str, Any], message: str, depth: int
-) -> dict[str, Any]:
-    if depth > _MAX_DEPTH:
-        raise _bad_request("exceeded max depth")
+def _merge_map(original: dict[str, Any], patch: dict[str, Any], message: str) -> dict[str, Any]:
     if "$patch" in patch:
         return _directive(patch)
     _retain_keys(original, patch)
-    _ordered_lists(original, patch, message, depth)
+    _ordered_lists(original, patch, message)
     for key, value in patch.items():
         delete = key.startswith(_DELETE_PRIMITIVES)
         name = key.removeprefix(_DELETE_PRIMITIVES)
@@ -271,11 +285,9 @@ def _merge_map(
             if not delete:
                 _take(original, name, value)
         elif isinstance(value, dict):
-            original[name] = _merge_map(
-                original[name], value, _message_of(message, name), depth + 1
-            )
+            original[name] = _merge_map(original[name], value, _message_of(message, name))
         elif isinstance(value, list):
-            original[name] = _list(message, name, original[name], value, depth, delete=delete)
+            original[name] = _list(message, name, original[name], value, delete=delete)
         else:
             original[name] = value
     return original
@@ -352,7 +364,7 @@ def _message_of(message: str, name: str) -> str:
 
 
 def _list(
-    message: str, name: str, original: list[Any], patch: list[Any], depth: int, *, delete: bool
+    message: str, name: str, original: list[Any], patch: list[Any], *, delete: bool
 ) -> list[Any]:
     field = _field(message, name)
     if delete:
@@ -376,7 +388,7 @@ def _list(
         raise _server_error(f"cannot merge lists without merge key for {name}")
     key = field.merge_key
     original, patch = _special_elements(original, patch, key)
-    merged = _merge_elements(original, patch, key, _message_of(message, name), depth)
+    merged = _merge_elements(original, patch, key, _message_of(message, name))
     return _arrange(merged, patch, original, _key_of(key))
 
 
@@ -422,16 +434,14 @@ def _go_map(item: dict[str, Any]) -> str:
     return f"map[{' '.join(sorted(item))}]"
 
 
-def _merge_elements(
-    original: list[Any], patch: list[Any], key: str, message: str, depth: int
-) -> list[Any]:
+def _merge_elements(original: list[Any], patch: list[Any], key: str, message: str) -> list[Any]:
     merged = list(original)
     for item in patch:
         if key not in item:
             raise _no_merge_key(item, key)
         for position, other in enumerate(merged):
             if _equal(other.get(key), item[key]):
-                merged[position] = _merge_map(other, item, message, depth + 1)
+                merged[position] = _merge_map(other, item, message)
                 break
         else:
             merged.append(_without_directives(_without_nulls(item))[1])
@@ -462,9 +472,7 @@ def _arrange(
     return result + ours + others
 
 
-def _ordered_lists(
-    original: dict[str, Any], patch: dict[str, Any], message: str, depth: int
-) -> None:
+def _ordered_lists(original: dict[str, Any], patch: dict[str, Any], message: str) -> None:
     """Apply ``$setElementOrder/<field>`` together with the list it belongs to."""
     for directive in [key for key in patch if key.startswith(_ORDER)]:
         order = patch.pop(directive)
@@ -484,7 +492,7 @@ def _ordered_lists(
         elif have is None:
             merged = _without_directives(_without_nulls(want))[1]
         else:
-            merged = _list(message, name, have, want, depth, delete=False)
+            merged = _list(message, name, have, want, delete=False)
         patch.pop(name, None)
         original[name] = _arrange(merged, order, have or [], _key_of(key))
 
