@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import secrets
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.security.files import der_to_pem
+from kubeedge_tx.security.requests import UNREADABLE, load_request, long_names_allowed
 
 AUTHORITY_DAYS: Final = 100 * 364
 """How long an authority, and a server certificate of it, is good.
@@ -39,16 +37,6 @@ KUBEEDGE_SERIAL: Final = 1024
 
 SERVER_AUTH: Final = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH: Final = ExtendedKeyUsageOID.CLIENT_AUTH
-
-_BAD: Final = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What ``cryptography`` raises for bytes that it cannot read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +79,7 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
     """
     try:
         return x509.load_der_x509_certificate(der)
-    except _BAD:
+    except UNREADABLE:
         raise CertificateError(f"{what}: not a certificate in DER form") from None
 
 
@@ -103,7 +91,7 @@ def load_key(der: bytes, what: str) -> ec.EllipticCurvePrivateKey:
     """
     try:
         key = load_der_private_key(der, None)
-    except _BAD:
+    except UNREADABLE:
         raise CertificateError(f"{what}: not an unencrypted private key in DER form") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"{what}: the key is not an EC key; KubeEdge uses ECDSA P-256")
@@ -295,10 +283,10 @@ class Authority:
             names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             names = None
-        except _BAD:
+        except UNREADABLE:
             raise CertificateError("the request has extensions that cannot be read") from None
         kept = (NameOID.ORGANIZATION_NAME, NameOID.COMMON_NAME)
-        with _long_names_allowed():
+        with long_names_allowed():
             asked = request.subject
         # The attributes themselves, not copies: those would be refused beyond 64 characters.
         subject = x509.Name([part for oid in kept for part in _parts(asked, oid)])
@@ -341,44 +329,6 @@ class Authority:
         return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def load_request(csr_der: bytes) -> x509.CertificateSigningRequest:
-    """Read a certificate request and check that its sender holds the key.
-
-    :raises CertificateError: not DER, its signature is wrong, it has not exactly one common
-        name, or the key is too weak.
-    """
-    try:
-        request = x509.load_der_x509_csr(csr_der)
-        valid = request.is_signature_valid
-        key = request.public_key()
-        with _long_names_allowed():
-            names = _parts(request.subject, NameOID.COMMON_NAME)
-    except _BAD:
-        raise CertificateError("not a certificate request in DER form") from None
-    if not valid:
-        raise CertificateError("the request's signature was not made with its own key")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 2048:
-        raise CertificateError(f"the request's RSA key has {key.key_size} bits, less than 2048")
-    if len(names) != 1:
-        raise CertificateError("the request's subject must have exactly one CN")
-    return request
-
-
-def make_request(
-    key: ec.EllipticCurvePrivateKey, attributes: Sequence[tuple[x509.ObjectIdentifier, str]]
-) -> bytes:
-    """Make a certificate request in DER.
-
-    :param attributes: the subject, as pairs such as ``(NameOID.COMMON_NAME, "x")``.
-    """
-    with _long_names_allowed():
-        subject = x509.Name(
-            [x509.NameAttribute(oid, value, _validate=False) for oid, value in attributes]
-        )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
-
-
 def subject_alternatives(
     dns_names: Iterable[str], ip_addresses: Iterable[str]
 ) -> list[x509.GeneralName]:
@@ -412,17 +362,6 @@ def alternative_names(certificate: x509.Certificate) -> list[x509.GeneralName]:
 def utc(seconds: float) -> datetime:
     """A wall clock's seconds since 1970 as the ``now`` that this module takes."""
     return datetime.fromtimestamp(int(seconds), UTC)
-
-
-@contextmanager
-def _long_names_allowed() -> Iterator[None]:
-    """Keep ``cryptography`` quiet about a CN of more than X.509's 64 characters.
-
-    Kubernetes' node names may have 253, and Go and OpenSSL take them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
 
 
 def _name(organizations: Sequence[str], common_name: str) -> x509.Name:

@@ -12,8 +12,9 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
-from kubeedge_tx.security.authority import Authority, KeyPair, key_to_der, make_request, new_key
+from kubeedge_tx.security.authority import Authority, KeyPair, key_to_der, new_key
 from kubeedge_tx.security.identity import NODES_GROUP, common_name
+from kubeedge_tx.security.requests import make_request
 
 
 def real_now() -> datetime:

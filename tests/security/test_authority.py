@@ -22,11 +22,11 @@ from kubeedge_tx.security.authority import (
     Authority,
     alternative_names,
     load_key,
-    make_request,
     new_key,
     utc,
 )
 from kubeedge_tx.security.files import der_to_pem
+from kubeedge_tx.security.requests import make_request
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 """Real, since openssl looks at the machine's clock."""

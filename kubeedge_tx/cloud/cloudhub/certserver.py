@@ -26,6 +26,9 @@ from kubeedge_tx.security.contexts import Reloadable, https_server
 MAX_BODY_BYTES: Final = 1024 * 1024
 """Source: as above."""
 
+MAX_NAME_CHARS: Final = 254
+"""What is kept of header ``NodeName``: more than any valid name has."""
+
 IDLE_SECONDS: Final = 30
 """A client that sends nothing for so long is cut, also in the middle of a request."""
 
@@ -224,7 +227,7 @@ class _IssueResource(Resource):
         body: Any = request.content
         asked = Asked(
             csr_der=body.read(),
-            node_header=_header(request, "NodeName"),
+            node_header=_header(request, "NodeName")[:MAX_NAME_CHARS],
             usages_header=_header(request, "ExtKeyUsages"),
             authorization=_header(request, "Authorization"),
             certificate=None if presented is None else presented.to_cryptography(),

@@ -18,14 +18,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from kubeedge_tx.errors import CertificateError, TokenError
-from kubeedge_tx.security.authority import (
-    CLIENT_AUTH,
-    Authority,
-    alternative_names,
-    check_dates,
-    load_request,
-)
+from kubeedge_tx.security.authority import CLIENT_AUTH, Authority, alternative_names, check_dates
 from kubeedge_tx.security.identity import identify
+from kubeedge_tx.security.requests import load_request
 from kubeedge_tx.security.token import verify_jwt
 
 USAGES: Final = (

@@ -33,12 +33,12 @@ from kubeedge_tx.security.authority import (
     check_pair,
     key_to_der,
     load_certificate,
-    make_request,
     new_key,
     utc,
 )
 from kubeedge_tx.security.files import der_to_pem, pem_blocks, pem_to_der, read_file, write_file
 from kubeedge_tx.security.identity import NODES_GROUP, common_name, identify
+from kubeedge_tx.security.requests import make_request
 from kubeedge_tx.security.token import split_token, verify_ca
 
 RENEW_EARLIEST: Final = 0.7

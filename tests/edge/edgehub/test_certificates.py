@@ -28,8 +28,9 @@ from kubeedge_tx.edge.edgehub.certificates import (
     save_files,
 )
 from kubeedge_tx.errors import CertificateError, ConfigError, KubeEdgeError, TokenError
-from kubeedge_tx.security.authority import Authority, KeyPair, load_request
+from kubeedge_tx.security.authority import Authority, KeyPair
 from kubeedge_tx.security.contexts import https_server
+from kubeedge_tx.security.requests import load_request
 from kubeedge_tx.security.token import make_token
 from tests.fakes.certificates import edge_pair, edge_request, real_now
 
