@@ -54,14 +54,14 @@ class Content:
             return self._custom(info, obj)
         return self._built_in(info, obj, None)
 
-    def updated(self, info: KindInfo, obj: Object, old: Object) -> Object:
-        """The same for an update.
+    def updated(self, info: KindInfo, obj: Object, old: Object, subresource: str) -> Object:
+        """The same for an update; a subresource gets no defaults.
 
         :raises ApiError: 400 if a value has the wrong type.
         """
         if info.crd is not None:
             return self._custom(info, obj)
-        return self._built_in(info, obj, old)
+        return self._built_in(info, obj, old, whole=not subresource)
 
     def validate(
         self, info: KindInfo, obj: Object, old: Object | None, subresource: str = ""
@@ -84,8 +84,12 @@ class Content:
         if errors:
             raise invalid(info, obj["metadata"].get("name", ""), errors)
 
-    def _built_in(self, info: KindInfo, obj: Object, old: Object | None) -> Object:
+    def _built_in(
+        self, info: KindInfo, obj: Object, old: Object | None, *, whole: bool = True
+    ) -> Object:
         try:
+            if not whole:
+                return validation.decode(info.kind, obj)
             prepared = validation.prepare(info.kind, obj, old)
             return validation.default(info.kind, prepared)
         except ValueError as error:

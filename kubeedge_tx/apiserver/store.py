@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -246,6 +247,9 @@ class ObjectStore:
         """Newest state of what is not committed yet."""
         self._waiting: list[_Write] = []
         self._writing: list[_Write] = []
+        self._durable: deque[list[_Write]] = deque()
+        """Groups that are on disk and not yet visible."""
+        self._applying = False
         self._assigned = 0
         self.version = 0
         """resourceVersion of the newest committed change."""
@@ -348,8 +352,18 @@ class ObjectStore:
             ).addCallbacks(self._committed, self._failed).addErrback(self._broken)
 
     def _committed(self, _: None) -> None:
-        group = self._writing
+        self._durable.append(self._writing)
         self._flush()  # first, so the disk works while the callbacks run
+        if self._applying:
+            return  # a listener wrote, and the database answered at once
+        self._applying = True
+        try:
+            while self._durable:
+                self._apply(self._durable.popleft())
+        finally:
+            self._applying = False
+
+    def _apply(self, group: list[_Write]) -> None:
         told: dict[str, list[Event]] = {}
         for write in group:
             item = write.item

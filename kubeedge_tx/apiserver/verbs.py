@@ -205,7 +205,9 @@ class Verbs:
         merged = kinds.merge_subresource(info, subresource, arrange(info, given, obj), old.obj)
         if subresource and info.crd is not None:
             given = was
-        new = arrange(info, merged["metadata"], self.content.updated(info, merged, old.obj))
+        new = arrange(
+            info, merged["metadata"], self.content.updated(info, merged, old.obj, subresource)
+        )
         if info.resource == "services":
             new = self._addresses.keep(info, new, old.obj)
         new = kinds.before_update(info, subresource, new, old.obj, self.now())
