@@ -76,7 +76,7 @@ class CertServer:
             grace_days=grace_days,
             legacy=legacy,
         )
-        root = Resource()
+        root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der))
         root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock))
         root.putChild(b"node", _NodesResource(node_exists))
@@ -198,7 +198,24 @@ def _site(root: Resource, reactor: Any) -> Site:
     return _Site(root, requestFactory=_LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
 
 
-class _AuthorityResource(Resource):
+class _Nothing(Resource):
+    """404 in plain text, for every path below."""
+
+    def render(self, request: Request) -> bytes:
+        return _answer(request, 404, b"there is nothing here\n")
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return self
+
+
+class _Page(Resource):
+    """Has only the children it was given."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        return _Nothing()
+
+
+class _AuthorityResource(_Page):
     """``/ca.crt``: the CA in DER, for anybody."""
 
     def __init__(self, der: bytes) -> None:
@@ -209,7 +226,7 @@ class _AuthorityResource(Resource):
         return _answer(request, 200, self._der, b"application/octet-stream")
 
 
-class _IssueResource(Resource):
+class _IssueResource(_Page):
     """``/edge.crt``: a certificate for who has a token, or a certificate already."""
 
     _log = Logger()
@@ -252,21 +269,18 @@ class _IssueResource(Resource):
         return _answer(request, 200, issued.der, b"application/octet-stream")
 
 
-class _NodesResource(Resource):
+class _NodesResource(_Nothing):
     """``/node/<name>``: whether there is such a node; keadm asks before it joins one."""
 
     def __init__(self, node_exists: NodeExists) -> None:
         super().__init__()
         self._node_exists = node_exists
 
-    def render(self, request: Request) -> bytes:
-        return _answer(request, 404, b"ask for /node/<name>\n")
-
     def getChild(self, path: bytes, request: Request) -> Resource:
         return _NodeResource(path.decode("utf-8", "replace"), self._node_exists)
 
 
-class _NodeResource(Resource):
+class _NodeResource(_Page):
     _log = Logger()
 
     def __init__(self, node: str, node_exists: NodeExists) -> None:
