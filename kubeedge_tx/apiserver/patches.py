@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from kubeedge_tx.apiserver.nesting import too_deep
 from kubeedge_tx.apiserver.types import Field, builtin_types
 from kubeedge_tx.errors import KubeEdgeError
 
@@ -21,7 +22,6 @@ _REJECTED: Final = "the server rejected our request due to an error in our reque
 _ORDER: Final = "$setElementOrder/"
 _DELETE_PRIMITIVES: Final = "$deleteFromPrimitiveList/"
 _INDEX: Final = re.compile(r"(0|[1-9][0-9]*)\Z")
-_MAX_DEPTH: Final = 200
 
 _KIND_MESSAGES: Final[Mapping[str, str]] = {
     "Namespace": "core.v1.Namespace",
@@ -80,15 +80,8 @@ def apply_merge_patch(obj: Any, patch: Any) -> Any:
 
 def _check_depth(value: Any) -> None:
     """Refuse what would exhaust the stack of the recursive functions below."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > _MAX_DEPTH:
-            raise _bad_request("error decoding patch: exceeded max depth")
-        inner: list[Any] = []
-        for item in level:
-            inner += item.values() if isinstance(item, dict) else item
-        level = [item for item in inner if isinstance(item, dict | list) and item]
+    if too_deep(value):
+        raise _bad_request("error decoding patch: exceeded max depth")
 
 
 def _merge(target: Any, patch: Any) -> Any:
