@@ -97,6 +97,10 @@ class StartFailure:
     image: str = ""
     """The image, if it was the pull that failed."""
 
+    def holds(self, now: float) -> bool:
+        """Tell whether it is too early to try again; a clock that was set back is no reason."""
+        return self.at <= now < self.retry_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:
@@ -267,7 +271,7 @@ def _new_sandbox(pod: Json, state: PodState | None, view: View, made: Plan) -> N
     if made.actions:
         return
     failure = view.sandbox_failure
-    if failure is not None and view.now < failure.retry_at:
+    if failure is not None and failure.holds(view.now):
         made.wake(failure.retry_at)
     else:
         made.actions.append(RunSandbox())
@@ -373,7 +377,7 @@ def _start(
     failure = view.failures.get(name)
     if failure is not None:
         made.waiting[name] = _failed(failure, view.now, made)
-        if view.now < failure.retry_at:
+        if failure.holds(view.now):
             made.wake(failure.retry_at)
             return
     if any(verb == "start" for verb, _ in view.busy):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -25,25 +25,16 @@ from kubeedge_tx.edge.edged.podspec import Json
 from kubeedge_tx.edge.edged.prober import Prober
 from kubeedge_tx.edge.edged.probing import Probing
 from kubeedge_tx.edge.edged.relist import Relist
+from kubeedge_tx.edge.edged.reporting import RETRY_SECONDS, StatusReporter, read_message
 from kubeedge_tx.edge.edged.settings import NodeSettings
 from kubeedge_tx.edge.edged.starting import Starter, StartError
-from kubeedge_tx.edge.edged.status import (
-    Observed,
-    Verdict,
-    Waiting,
-    pod_status,
-    status_patch,
-)
+from kubeedge_tx.edge.edged.status import Observed, Verdict, Waiting
 from kubeedge_tx.edge.edged.volumes import PodVolumes
 from kubeedge_tx.errors import ContainerError, KubeEdgeError
 from kubeedge_tx.runtime.interfaces import IContainerRuntime, PodState
 
-RETRY_SECONDS: Final = 5.0
-"""Pause after something failed that nobody can be told about but the log."""
 HOOKED_LEAST_GRACE: Final = 2.0
 """Seconds left for a container whose preStop hook used its grace up. Source: kubelet."""
-MESSAGE_BYTES: Final = 4096
-"""Longest termination message. Source: kubelet."""
 LOG_MESSAGE_BYTES: Final = 2048
 LOG_MESSAGE_LINES: Final = 80
 """What ``FallbackToLogsOnError`` takes from the log. Source: kubelet."""
@@ -85,7 +76,6 @@ class PodWorker:
         self._tasks = TaskSet()
         self._jobs: dict[podplan.Job, Deferred[None]] = {}
         self._stops: dict[str, float] = {}  # container id: clock time at which it must be over
-        self._status: Json = pod.get("status") or {}
         self._state: PodState | None = None
         self._waiting: dict[str, Waiting] = {}
         self._failures: dict[str, StartFailure] = {}
@@ -96,14 +86,12 @@ class PodWorker:
         self._mounts = Backoff(0.5, 122.0)
         self._volumes_ready = False
         self._volumes_dirty = False
+        # Of the reactor's clock: the wall clock of an edge may jump by years.
         self._volumes_retry_at = 0.0
         self._refresh_at: float | None = None
         self._messages: dict[str, str] = {}
         self._verdict: Verdict | None = None
-        self._unsent = False
-        self._reported = False
-        self._sending = DeferredLock()
-        self._former_ips: set[str] = set()
+        self._reporter = StatusReporter(pod, tools.objects, tools.clock, self._tasks, self._wake_in)
         self._starter = Starter(tools, self._pulls)
         self._probing = Probing(
             tools.clock, tools.wall_clock, tools.prober, tools.events, self.poke
@@ -123,12 +111,7 @@ class PodWorker:
     @property
     def phase(self) -> str:
         """The phase last computed."""
-        return str(self._status.get("phase") or "Pending")
-
-    @property
-    def status(self) -> Json:
-        """The status last computed."""
-        return self._status
+        return str(self._reporter.status.get("phase") or "Pending")
 
     # -- what others tell it ---------------------------------------------------------
 
@@ -155,6 +138,7 @@ class PodWorker:
             if former is None or podspec.spec_hash(former) != podspec.spec_hash(container):
                 self._failures.pop(container["name"], None)  # they were another one's
         self.pod = pod
+        self._reporter.heard(pod)
         if podspec.is_deleted(pod):
             self.terminate("deleted")
         self.poke()
@@ -243,7 +227,7 @@ class PodWorker:
         states = await self._tools.relist.states()
         state = self._state = states.get(self.uid)
         now = self._tools.wall_clock()
-        self._probing.follow(self.pod, state, self._status, self._ip())
+        self._probing.follow(self.pod, state, self._reporter.status, self._ip())
         self._read_messages(state)
         made = podplan.plan(self.pod, state, self._view(now))
         self._waiting = made.waiting
@@ -256,7 +240,7 @@ class PodWorker:
         self._tell(state, now, ended=over)
         for action in made.actions:
             self._begin(action)
-        self._refresh_volumes(now)
+        self._refresh_volumes()
         if over and self.termination is not None and self.termination.why != "deadline":
             await self._finish()
         elif made.wake_at is not None:
@@ -267,7 +251,7 @@ class PodWorker:
             now=now,
             busy=frozenset(self._jobs),
             volumes_ready=self._volumes_ready,
-            volumes_retry_at=self._volumes_retry_at,
+            volumes_retry_at=now + self._volumes_retry_at - self._tools.clock.seconds(),
             former=self._former,
             sandbox_failure=self._sandbox_failure,
             failures=self._failures,
@@ -276,7 +260,7 @@ class PodWorker:
             unhealthy=self._probing.unhealthy,
             waiting=self._waiting,
             phase=self.phase,
-            started_at=self._status.get("startTime"),
+            started_at=self._reporter.status.get("startTime"),
             termination=self.termination,
             keep_dead=self._tools.settings.dead_containers,
         )
@@ -295,64 +279,23 @@ class PodWorker:
             allocatable=self._tools.allocatable(),
         )
 
-    # -- status ----------------------------------------------------------------------
-
     def _tell(self, state: PodState | None, now: float, *, ended: bool) -> None:
-        status = pod_status(
-            self.pod,
-            self._status,
-            Observed(
-                state=state,
-                runtime=self._tools.runtime.name,
-                host_ip=self._tools.settings.ip,
-                now=now,
-                waiting=self._waiting,
-                flags=self._probing.flags,
-                messages=self._messages,
-                ended=ended,
-                verdict=self._verdict,
-            ),
+        seen = Observed(
+            state=state,
+            runtime=self._tools.runtime.name,
+            host_ip=self._tools.settings.ip,
+            now=now,
+            waiting=self._waiting,
+            flags=self._probing.flags,
+            messages=self._messages,
+            ended=ended,
+            verdict=self._verdict,
         )
-        if status == self._status and self._reported:
-            return
-        self._former_ips |= {each["ip"] for each in self._status.get("podIPs") or ()}
-        self._status = status
-        self._reported = True
-        self._unsent = True
-        if self.termination is None or self.termination.why != "removed":
-            self._tasks.spawn(f"status of {podspec.key(self.pod)}", self._send_or_retry())
-
-    async def _send_or_retry(self) -> None:
-        try:
-            await self._send()
-        except CancelledError:
-            raise
-        except KubeEdgeError as error:
-            self._log.warn(
-                "the status of {pod} was not taken: {error}",
-                pod=podspec.key(self.pod),
-                error=str(error),
-            )
-            self._reported = False
-            self._wake_in(RETRY_SECONDS)
-
-    async def _send(self) -> None:
-        """Put the newest status into the outbox, if it is not there; one at a time."""
-        await self._sending.acquire()
-        try:
-            if not self._unsent:
-                return
-            self._unsent = False
-            patch = status_patch(self.pod, self._status, self._former_ips)
-            try:
-                await self._tools.objects.report_pod(self.pod, patch)
-            except BaseException:
-                self._unsent = True
-                raise
-        finally:
-            self._sending.release()
+        silent = self.termination is not None and self.termination.why == "removed"
+        self._reporter.tell(self.pod, seen, silent=silent)
 
     def _read_messages(self, state: PodState | None) -> None:
+        """Read the last words of what has ended since."""
         for ended in state.containers if state is not None else ():
             if ended.state != "exited" or ended.id in self._messages:
                 continue
@@ -360,12 +303,7 @@ class PodWorker:
             if container is None:
                 continue
             file = self._tools.volumes.message_file(self.pod, ended.name, ended.attempt)
-            try:
-                with file.open("rb") as opened:
-                    text = opened.read(MESSAGE_BYTES).decode("utf-8", "replace")
-            except OSError:
-                text = ""  # the container was never started, or a former agent removed it
-            self._messages[ended.id] = text
+            text = self._messages[ended.id] = read_message(file)
             fallback = container.get("terminationMessagePolicy") == "FallbackToLogsOnError"
             if fallback and not text and ended.exit_code:
                 self._spawn_job(("logs", ended.id), self._message_from_log(ended.id))
@@ -416,25 +354,28 @@ class PodWorker:
 
     async def _prepare_volumes(self) -> None:
         self._volumes_dirty = False
-        now = self._tools.wall_clock()
         try:
             prepared = await self._tools.volumes.prepare(self.pod, self._place())
         except MountError as error:
             self._tools.events.warning(self.pod, "FailedMount", str(error))
-            delay = self._mounts.next("", now, self._tools.wall_clock())
-            self._volumes_retry_at = self._tools.wall_clock() + delay
+            now = self._tools.clock.seconds()
+            self._volumes_retry_at = now + self._mounts.next("", now, now)
             self._volumes_dirty = True
             return
         self._mounts.forget("")
         self._volumes_ready = True
         self._volumes_retry_at = 0.0
-        self._refresh_at = prepared.refresh_at
+        self._refresh_at = None
+        if prepared.refresh_at is not None:
+            left = prepared.refresh_at - self._tools.wall_clock()
+            self._refresh_at = self._tools.clock.seconds() + left
 
-    def _refresh_volumes(self, now: float) -> None:
+    def _refresh_volumes(self) -> None:
         if not self._volumes_ready or self.termination is not None:
             return
         if self.phase in ("Succeeded", "Failed") or ("volumes", "") in self._jobs:
             return
+        now = self._tools.clock.seconds()
         due = self._volumes_dirty or (self._refresh_at is not None and now >= self._refresh_at)
         if due and now >= self._volumes_retry_at:
             self._spawn_job(("volumes", ""), self._prepare_volumes())
@@ -483,7 +424,7 @@ class PodWorker:
         if any(each.name == name for each in (self._state.containers if self._state else ())):
             return 0
         for field in ("containerStatuses", "initContainerStatuses"):
-            for each in self._status.get(field) or ():
+            for each in self._reporter.status.get(field) or ():
                 if each.get("name") == name:
                     return int(each.get("restartCount") or 0)
         return 0
@@ -542,7 +483,7 @@ class PodWorker:
         assert self.termination is not None
         why = self.termination.why
         if why != "removed":
-            await self._send()
+            await self._reporter.send(self.pod)
         await self._probing.stop()
         await self._tools.runtime.remove_pod(self.uid)
         try:

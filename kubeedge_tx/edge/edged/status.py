@@ -138,6 +138,30 @@ def status_patch(pod: Json, status: Json, former_ips: Iterable[str] = ()) -> Jso
     return {"metadata": {"uid": podspec.uid(pod)}, "status": body}
 
 
+def agree(ours: Json, theirs: Json) -> bool:
+    """Tell whether two statuses say the same of a pod, whatever their details are."""
+    return _gist(ours) == _gist(theirs)
+
+
+def _gist(status: Json) -> Json:
+    owned = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady")
+    return {
+        "phase": status.get("phase"),
+        "podIP": status.get("podIP"),
+        "conditions": {
+            each.get("type"): each.get("status")
+            for each in status.get("conditions") or ()
+            if each.get("type") in owned
+        },
+        "containers": {
+            each.get("name"): (each.get("restartCount"), each.get("ready"), [*each["state"]])
+            for field in ("containerStatuses", "initContainerStatuses")
+            for each in status.get(field) or ()
+            if each.get("state")
+        },
+    }
+
+
 def _pod_ip(pod: Json, seen: Observed) -> str:
     if seen.state is None or not seen.state.sandbox_ready:
         return ""

@@ -239,6 +239,8 @@ class EdgedCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
+        self.skew = 0.0
+        """By how much the wall clock was set since the start, seconds."""
         self.runtime = FakeRuntime(self.clock, self.now)
         self.root = Path(self.mktemp())
         self.prober = FakeProber()
@@ -252,7 +254,7 @@ class EdgedCase(SynchronousTestCase):
         self.service: ModuleService | None = None
 
     def now(self) -> float:
-        return EPOCH + self.clock.seconds()
+        return EPOCH + self.clock.seconds() + self.skew
 
     def settings(self) -> NodeSettings:
         return NodeSettings(name="edge-1", ip="192.0.2.2", root_dir=self.root)

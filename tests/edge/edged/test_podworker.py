@@ -110,6 +110,33 @@ class LifeOfAPodTests(EdgedCase):
         self.assertGreater(len(self.meta.told("patch", "default/podpatch/web")), refused)
         self.assertEqual(self.status()["phase"], "Running")
 
+    def test_status_that_somebody_else_wrote(self) -> None:
+        """A status in the cluster that is not ours is put right, once, and not at once."""
+        self.start_agent()
+        pod = make_pod()
+        self.apply(pod)
+        ours = self.status()
+        told = len(self.meta.told("patch", "default/podpatch/web"))
+        self.apply({**pod, "status": {**ours, "phase": "Unknown"}}, "update")
+        self.wait(5)
+        self.assertEqual(len(self.meta.told("patch", "default/podpatch/web")), told)
+        self.wait(60)
+        self.assertEqual(len(self.meta.told("patch", "default/podpatch/web")), told + 1)
+        self.assertEqual(self.status(), ours)
+        self.apply({**pod, "status": ours}, "update")
+        self.wait(60)
+        self.assertEqual(len(self.meta.told("patch", "default/podpatch/web")), told + 1)
+
+    def test_clock_that_is_set_back(self) -> None:
+        """What waits for its next try does not wait for the year to come back."""
+        self.runtime.pull_errors["local/busybox:1"] = "no such host"
+        self.start_agent()
+        self.apply(make_pod())
+        self.skew = -1e8
+        self.runtime.pull_errors.clear()
+        self.wait(20)
+        self.assertEqual(self.status()["phase"], "Running")
+
 
 class RestartTests(EdgedCase):
     def test_crash_loop(self) -> None:
