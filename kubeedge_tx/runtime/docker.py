@@ -156,20 +156,22 @@ class DockerRuntime:
     async def _inspected(self, pod_uid: str = "") -> list[dict[str, Any]]:
         """Inspect all containers, or a pod's, newest first; only those that may differ."""
         summaries = await self._ask(calls.list_owned, self._owner, pod_uid)
-        ids = [each["Id"] for each in summaries]
-        stale = [
-            each["Id"]
+        # Copied, since events may take entries away while we wait.
+        found = {
+            each["Id"]: self._known[each["Id"]][1]
             for each in summaries
-            if self._known.get(each["Id"], ("", {}))[0] != each["State"]
-        ]
+            if self._known.get(each["Id"], ("", {}))[0] == each["State"]
+        }
+        ids = [each["Id"] for each in summaries]
+        stale = [each for each in ids if each not in found]
         fresh = await self._ask(calls.inspect_many, stale) if stale else {}
         for container_id, inspected in fresh.items():
             self._known[container_id] = (inspected["State"]["Status"], inspected)
-        found = [self._known[each][1] for each in ids if each in self._known]
+        found |= fresh
         if not pod_uid:
             for gone in set(self._known) - set(ids):
                 del self._known[gone]
-        return found
+        return [found[each] for each in ids if each in found]
 
     async def _pods(self) -> list[PodState]:
         by_uid: dict[str, list[dict[str, Any]]] = {}

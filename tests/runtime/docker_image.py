@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import docker
 
-BUSYBOX: Final = "busybox:test"
+BUSYBOX: Final = "kubeedge-tx-test/busybox:1"
 _PROGRAM: Final = Path("/bin/busybox")
 
 
@@ -21,7 +21,7 @@ def engine() -> Any:
 
 
 def ensure_busybox(client: Any) -> None:
-    """Have the image ``busybox:test``: busybox, its applets, and folders that pods expect."""
+    """Have the image: busybox, its applets, and folders that pods expect."""
     if client.images(BUSYBOX):
         return
     applets = subprocess.run([_PROGRAM, "--list"], capture_output=True, text=True, check=True)
