@@ -97,7 +97,7 @@ class CloudCore(OrderedService):
 
         self._waiting_for = "keys and certificates"
         hub_config = config.modules.cloud_hub
-        addresses = hub_config.advertise_address or (host.own_address(), "127.0.0.1")
+        addresses = _given(hub_config.advertise_address) or (host.own_address(), "127.0.0.1")
         keystore = KeyStore(
             client,
             files=LocalFiles(
@@ -106,7 +106,7 @@ class CloudCore(OrderedService):
                 server_cert=relocate(hub_config.tls_cert_file, self._data_dir),
                 server_key=relocate(hub_config.tls_private_key_file, self._data_dir),
             ),
-            dns_names=hub_config.dns_names or (host.host_name(), "localhost"),
+            dns_names=_given(hub_config.dns_names) or (host.host_name(), "localhost"),
             addresses=addresses,
             wall_clock=time.time,
         )
@@ -231,6 +231,11 @@ def node_of(transport: Any) -> str | None:
         return identify(certificate.to_cryptography().subject).node
     except CertificateError:
         return None
+
+
+def _given(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Leave out empty texts: upstream's default for ``dnsNames`` is one."""
+    return tuple(filter(None, names))
 
 
 def _now_ms() -> int:

@@ -82,7 +82,8 @@ class Authorization(Block, frozen=True, kw_only=True):
 class CloudHub(Block, frozen=True, kw_only=True):
     """The WebSocket server for edges, and the certificate service."""
 
-    enable: Literal[True] = True
+    enable: bool = True
+    """Kept for upstream's files (its ``--minconfig`` prints ``false``); always on."""
     keepalive_interval: Positive = 30
     """Seconds without a ``keepalive`` message after which a node is cut."""
     node_limit: Positive = 500

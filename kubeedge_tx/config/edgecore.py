@@ -6,7 +6,7 @@ Keys that upstream does not have are marked *ours*.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType, field
 
@@ -40,6 +40,7 @@ class EdgeHub(Block, frozen=True, kw_only=True):
     """The connection to the cloud."""
 
     enable: bool = True
+    """Kept for upstream's files (its ``--minconfig`` prints ``false``); always on."""
     heartbeat: Positive = 15
     """Seconds between keepalive messages."""
     message_qps: Positive = field(default=30, name="messageQPS")
@@ -64,7 +65,7 @@ class EventBusTLS(Block, frozen=True, kw_only=True):
     """TLS of the MQTT client."""
 
     enable: bool = False
-    tls_mqtt_ca_file: str = "/etc/kubeedge/ca/rootCA.crt"
+    tls_mqtt_ca_file: str = field(default="/etc/kubeedge/ca/rootCA.crt", name="tlsMqttCAFile")
     tls_mqtt_cert_file: str = "/etc/kubeedge/certs/server.crt"
     tls_mqtt_private_key_file: str = "/etc/kubeedge/certs/server.key"
 
@@ -163,7 +164,55 @@ class Taint(Block, frozen=True, kw_only=True):
     time_added: str | None = None
 
 
-class TailoredKubeletConfig(Block, frozen=True, kw_only=True):
+class KeptKubeletConfig(Block, frozen=True, kw_only=True):
+    """Keys of a kubelet's configuration that upstream's files may have and that do nothing here."""
+
+    allowed_unsafe_sysctls: tuple[str, ...] | UnsetType = UNSET
+    cgroup_root: str | UnsetType = UNSET
+    container_log_max_workers: int | UnsetType = UNSET
+    container_log_monitor_interval: Duration | UnsetType = UNSET
+    cpu_manager_policy_options: dict[str, str] | UnsetType = UNSET
+    crash_loop_back_off: dict[str, Any] | UnsetType = UNSET
+    enable_contention_profiling: bool | UnsetType = UNSET
+    enable_debug_flags_handler: bool | UnsetType = UNSET
+    enable_profiling_handler: bool | UnsetType = UNSET
+    enable_system_log_handler: bool | UnsetType = UNSET
+    enable_system_log_query: bool | UnsetType = UNSET
+    eviction_max_pod_grace_period: int | UnsetType = UNSET
+    eviction_minimum_reclaim: dict[str, str] | UnsetType = UNSET
+    eviction_soft: dict[str, str] | UnsetType = UNSET
+    eviction_soft_grace_period: dict[str, str] | UnsetType = UNSET
+    feature_gates: dict[str, bool] | UnsetType = UNSET
+    image_maximum_gc_age: Duration | UnsetType = field(default=UNSET, name="imageMaximumGCAge")
+    iptables_drop_bit: int | UnsetType = UNSET
+    iptables_masquerade_bit: int | UnsetType = UNSET
+    kernel_memcg_notification: bool | UnsetType = UNSET
+    kube_reserved: dict[str, str] | UnsetType = UNSET
+    kube_reserved_cgroup: str | UnsetType = UNSET
+    kubelet_cgroups: str | UnsetType = UNSET
+    logging: dict[str, Any] | UnsetType = UNSET
+    max_parallel_image_pulls: int | UnsetType = UNSET
+    memory_swap: dict[str, Any] | UnsetType = UNSET
+    memory_throttling_factor: float | UnsetType = UNSET
+    pod_cidr: str | UnsetType = field(default=UNSET, name="podCIDR")
+    pods_per_core: int | UnsetType = UNSET
+    protect_kernel_defaults: bool | UnsetType = UNSET
+    qos_reserved: dict[str, str] | UnsetType = UNSET
+    reserved_memory: tuple[Any, ...] | UnsetType = UNSET
+    reserved_system_cp_us: str | UnsetType = field(default=UNSET, name="reservedSystemCPUs")
+    show_hidden_metrics_for_version: str | UnsetType = UNSET
+    shutdown_grace_period: Duration | UnsetType = UNSET
+    shutdown_grace_period_by_pod_priority: tuple[Any, ...] | UnsetType = UNSET
+    shutdown_grace_period_critical_pods: Duration | UnsetType = UNSET
+    single_process_oom_kill: bool | UnsetType = field(default=UNSET, name="singleProcessOOMKill")
+    system_cgroups: str | UnsetType = UNSET
+    system_reserved: dict[str, str] | UnsetType = UNSET
+    system_reserved_cgroup: str | UnsetType = UNSET
+    topology_manager_policy_options: dict[str, str] | UnsetType = UNSET
+    volume_stats_agg_period: Duration | UnsetType = UNSET
+
+
+class TailoredKubeletConfig(KeptKubeletConfig, frozen=True, kw_only=True):
     """The part of a kubelet's configuration that upstream lets through.
 
     Only the keys with a unit or a meaning below do something here.
