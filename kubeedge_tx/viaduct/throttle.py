@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+_ONE: Final = 1.0 - 1e-6
+"""A token, less what adding up floats loses: else a wait could end a moment too early."""
+
 
 class TokenBucket:
     """Allow ``rate`` a second on average and ``burst`` at once.
@@ -26,7 +31,7 @@ class TokenBucket:
     def take(self, now: float) -> bool:
         """Take one token if there is one."""
         self._fill(now)
-        if self._tokens < 1.0:
+        if self._tokens < _ONE:
             return False
         self._tokens -= 1.0
         return True
@@ -34,11 +39,9 @@ class TokenBucket:
     def delay(self, now: float) -> float:
         """Seconds until :meth:`take` succeeds; 0 if it would now."""
         self._fill(now)
-        return max(0.0, (1.0 - self._tokens) / self._rate)
+        return 0.0 if self._tokens >= _ONE else (1.0 - self._tokens) / self._rate
 
     def _fill(self, now: float) -> None:
         if now > self._at:
             self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
             self._at = now
-            if 1.0 - 1e-9 < self._tokens < 1.0:
-                self._tokens = 1.0  # the wait that delay() named was rounded

@@ -27,6 +27,9 @@ oldest away. Source: KubeEdge ``edge/pkg/edgehub``, viaduct's message FIFO."""
 GO_RATE: Final = 640.0
 """Such messages a second after that; the edge's reader needs well under a millisecond each."""
 
+GO_PAUSE: Final = 0.05
+"""Shortest wait for more room towards a Go edge, seconds: a timer for 32, not for each."""
+
 BATCH: Final = 16
 """Messages written before the transport is asked again whether it has room."""
 
@@ -175,7 +178,7 @@ class NodeSession:
 
     def _pace_pump(self, seconds: float) -> None:
         if self._pace is None:
-            self._pace = self._owner.clock.callLater(seconds, self._paced)
+            self._pace = self._owner.clock.callLater(max(seconds, GO_PAUSE), self._paced)
 
     def _paced(self) -> None:
         self._pace = None
