@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import SSL4ServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -20,7 +20,9 @@ from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
+from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.security.identity import identify as read_subject
 from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.viaduct.channel import (
     WINDOW_HEADER,
@@ -44,6 +46,21 @@ STOP_TIMEOUT: Final = 3.0
 """Seconds edges have to answer the closing handshake when the process stops."""
 
 MAX_WINDOW: Final = 256
+
+
+def node_of(transport: Any) -> str | None:
+    """Read the node's name from the verified client certificate of a TLS transport.
+
+    :returns: the name; an empty text for an old edge's certificate, which names none;
+        ``None`` if there is no certificate, or it is no edge's.
+    """
+    certificate = transport.getPeerCertificate()
+    if certificate is None:
+        return None
+    try:
+        return read_subject(certificate.to_cryptography().subject).node
+    except (CertificateError, ValueError):
+        return None
 
 
 class Listener(Protocol):
@@ -108,7 +125,7 @@ class CloudHub:
         *,
         settings: Settings,
         context_factory: Any,
-        identify: Callable[[Any], str | None],
+        identify: Callable[[Any], str | None] = node_of,
         syncpoint: ISyncPoint,
         kube_ca: str,
         metrics: Metrics,
@@ -182,8 +199,9 @@ class CloudHub:
     async def _stop(self) -> None:
         stopping: Deferred[None] = Deferred()
         self._stopping = stopping
-        if self._listening is not None:
-            await self._listening.stopListening()
+        listening, self._listening = self._listening, None
+        if listening is not None:
+            await maybeDeferred(listening.stopListening)
         for session in self.sessions:
             session.close(STOPPING, "the cloud is stopping")
         if len(self.sessions):
