@@ -252,7 +252,7 @@ class Edged:
                 await self._collector.orphans(states, self._by_uid.__contains__)
             except CancelledError:
                 raise
-            except KubeEdgeError as error:
+            except (KubeEdgeError, OSError) as error:
                 self._log.warn("could not look for what is left over: {error}", error=str(error))
             await deferLater(self._clock, HOUSEKEEPING_SECONDS)
             self._look_at_all()

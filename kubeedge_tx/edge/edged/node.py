@@ -103,7 +103,10 @@ class NodeKeeper:
     async def watch(self) -> None:
         """Look at the node again and again; tell the cloud when something is different."""
         while True:
-            await self._look()
+            try:
+                await self._look()
+            except OSError as error:
+                self._log.warn("this machine could not be looked at: {error}", error=str(error))
             await deferLater(self._clock, self._settings.status_update_seconds)
 
     async def _be_online(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from twisted.logger import Logger
+
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import Message, MessageFactory
@@ -30,6 +32,8 @@ class ObjectUnavailable(KubeEdgeError):
 class Objects:
     """The edge's objects, as MetaManager has them or gets them."""
 
+    _log = Logger()
+
     def __init__(self, bus: IMessageBus, messages: MessageFactory) -> None:
         self._bus = bus
         self._messages = messages
@@ -48,7 +52,7 @@ class Objects:
         return await self._bus.send_sync(names.METAMANAGER, message, timeout)
 
     async def stored_pods(self) -> list[Json]:
-        """Give every pod of the store.
+        """Give every pod of the store; a row that is no pod keeps no other from running.
 
         :raises KubeEdgeError: the store could not be read.
         """
@@ -56,7 +60,17 @@ class Objects:
         content = _content(answer)
         if not isinstance(content, list):
             raise ObjectUnavailable("the answer to the query for pods is not a list")
-        return [each if isinstance(each, dict) else json.loads(each) for each in content]
+        pods = []
+        for each in content:
+            try:
+                pod = json.loads(each) if isinstance(each, str) else each
+            except ValueError:
+                pod = None
+            if isinstance(pod, dict):
+                pods.append(pod)
+            else:
+                self._log.error("a stored pod cannot be read; it is left out")
+        return pods
 
     async def read(self, namespace: str, kind: str, name: str) -> Json | None:
         """Give a ConfigMap (``configmap``) or Secret (``secret``); ``None``: no such object.

@@ -52,7 +52,7 @@ class StatusReporter:
         self._is_told = False
         self._is_unsent = False
         self._sending = DeferredLock()
-        self._former_ips: set[str] = set()
+        self._former: dict[str, set[str]] = {"podIPs": set(), "hostIPs": set()}
         self._echo: Json | None = None
         self._echo_at = 0.0
 
@@ -77,7 +77,8 @@ class StatusReporter:
             self._echo = None
         if status == self.status and self._is_told:
             return
-        self._former_ips |= {each["ip"] for each in self.status.get("podIPs") or ()}
+        for field, addresses in self._former.items():
+            addresses |= {each["ip"] for each in self.status.get(field) or ()}
         self.status = status
         self._is_told = True
         self._is_unsent = True
@@ -95,9 +96,7 @@ class StatusReporter:
                 return
             self._is_unsent = False
             try:
-                await self._objects.report_pod(
-                    pod, status_patch(pod, self.status, self._former_ips)
-                )
+                await self._objects.report_pod(pod, status_patch(pod, self.status, self._former))
             except BaseException:
                 self._is_unsent = True
                 raise

@@ -120,10 +120,11 @@ def pod_status(pod: Json, previous: Json, seen: Observed) -> Json:
     return status
 
 
-def status_patch(pod: Json, status: Json, former_ips: Iterable[str] = ()) -> Json:
+def status_patch(pod: Json, status: Json, former: Mapping[str, Iterable[str]]) -> Json:
     """Write a status as the strategic merge patch that makes it so, whatever was before.
 
-    :param former_ips: addresses the pod once had; lists of addresses are merged by address.
+    :param former: by field, ``podIPs`` and ``hostIPs``: addresses that once were there.
+        The API server merges these lists by address, so what is gone must be named.
     """
     body = dict(status)
     for name in ("reason", "message", "podIP", "initContainerStatuses"):
@@ -131,10 +132,11 @@ def status_patch(pod: Json, status: Json, former_ips: Iterable[str] = ()) -> Jso
     body["conditions"] = [
         {"message": None, "reason": None, **condition} for condition in status["conditions"]
     ]
-    ips = list(status.get("podIPs") or ())
-    gone = sorted(set(former_ips) - {each["ip"] for each in ips})
-    if ips or gone:
-        body["podIPs"] = ips + [{"$patch": "delete", "ip": ip} for ip in gone]
+    for name, addresses in former.items():
+        present = list(status.get(name) or ())
+        gone = sorted(set(addresses) - {each["ip"] for each in present})
+        if gone:
+            body[name] = present + [{"$patch": "delete", "ip": ip} for ip in gone]
     return {"metadata": {"uid": podspec.uid(pod)}, "status": body}
 
 

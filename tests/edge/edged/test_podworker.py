@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from tests.edge.edged.harness import EdgedCase, make_pod
 from tests.fakes.runtime import Program
 
@@ -225,6 +227,18 @@ class RestartTests(EdgedCase):
         self.settle()
         self.assertEqual(self.runtime.running("uid-1"), {"web"})
         self.assertEqual(self.container()["restartCount"], 1)
+
+    def test_new_address(self) -> None:
+        """An address that the pod has no more is taken out of the list in the cluster."""
+        self.start_agent()
+        self.apply(make_pod())
+        self.runtime.ip = "10.0.0.2"
+        self.runtime.lose_sandbox("uid-1")
+        self.settle()
+        self.assertEqual(
+            self.status()["podIPs"],
+            [{"ip": "10.0.0.2"}, {"$patch": "delete", "ip": "10.0.0.1"}],
+        )
 
     def test_deadline(self) -> None:
         """A pod that runs longer than it may is ended and has failed."""
@@ -623,6 +637,13 @@ class AgentRestartTests(EdgedCase):
         self.start_agent()
         self.assertEqual(self.runtime.running("uid-1"), {"web"})
         self.assertEqual(self.runtime.running("uid-2"), {"two"})
+
+    def test_unreadable_row(self) -> None:
+        """A stored pod that cannot be read keeps no other from starting."""
+        rows: list[Any] = ["{", 7, {"metadata": {}}, make_pod()]
+        self.meta.pods = rows
+        self.start_agent()
+        self.assertEqual(self.runtime.running("uid-1"), {"web"})
 
     def test_lost_containers_are_counted(self) -> None:
         """Containers that are gone without a trace count as one restart."""
