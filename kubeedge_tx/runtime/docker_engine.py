@@ -246,10 +246,16 @@ def request(client: Any, verb: str, path: str, **named: Any) -> Any:
 
 
 def json_lines(response: Any) -> Iterator[Any]:
-    """Read an answer of one JSON object a line."""
+    """Read an answer of one JSON object a line.
+
+    :raises requests.ConnectionError: it ended within a line.
+    """
     for line in response.iter_lines():
         if line:
-            yield json.loads(line)
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise requests.ConnectionError("the engine's answer was cut short") from None
 
 
 def refusal(error: APIError) -> str:

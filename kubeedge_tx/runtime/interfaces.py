@@ -107,6 +107,7 @@ class ContainerState:
     finished_at: float = 0.0
     exit_code: int = 0
     signal: int = 0
+    """What ended it, where the runtime knows; ``exit_code`` is then 128 and more."""
     oom_killed: bool = False
     error: str = ""
     """Why it could not be started, if it could not."""
@@ -145,7 +146,8 @@ class ExecResult:
 
 class IContainerRuntime(Interface):
     """Runs pods. Calls fire when done, and fail with ContainerError for what a pod's author
-    or the machine's operator can mend.
+    or the machine's operator can mend; ``RuntimeUnavailable`` from any of them means that
+    the engine does not answer.
     """
 
     name: str = Attribute("``docker`` or ``process``: in ``containerRuntimeVersion``.")
@@ -177,20 +179,30 @@ class IContainerRuntime(Interface):
         """
 
     def run_sandbox(spec: SandboxSpec) -> Deferred[PodState]:
-        """Create what the containers share; idempotent for a uid whose sandbox is ready."""
+        """Create what the containers share; idempotent for a uid whose sandbox is ready.
+
+        What still runs in an older sandbox, which is not ready, is killed first.
+
+        :raises ContainerError: ``CreatePodSandboxError``, ``CreateContainerConfigError``.
+        """
 
     def start_container(pod_uid: str, spec: ContainerSpec) -> Deferred[str]:
         """Create and start a container in its pod's sandbox.
 
         :returns: its id.
-        :raises ContainerError: ``CreateContainerError``, ``RunContainerError``…
+        :raises ContainerError: ``CreateContainerConfigError``, ``CreateContainerError``;
+            ``RunContainerError``, after which the attempt is listed as exited, with code
+            126 to 128, the text in ``error``, and ``started_at`` 0.
         """
 
     def stop_container(container_id: str, grace_seconds: float) -> Deferred[None]:
         """SIGTERM, then SIGKILL after the grace; fires when it has ended. Idempotent."""
 
     def remove_container(container_id: str) -> Deferred[None]:
-        """Remove an ended container and its log. Idempotent."""
+        """Remove an ended container and its log. Idempotent.
+
+        :raises ContainerError: ``RemoveContainerError``: it runs.
+        """
 
     def remove_pod(pod_uid: str) -> Deferred[None]:
         """Kill and remove the sandbox and every container that is left. Idempotent."""
@@ -198,11 +210,18 @@ class IContainerRuntime(Interface):
     def exec(container_id: str, command: tuple[str, ...], timeout: float) -> Deferred[ExecResult]:
         """Run a command in a container.
 
-        :raises ContainerError: it does not run, or the command did not end in time.
+        A command that is not found is a result too: code 126 or 127, and a text as output.
+
+        :raises ContainerError: ``ExecError``: the container does not run; ``ExecTimeout``:
+            the command did not end in time and was killed.
         """
 
     def logs(container_id: str, *, tail: int | None = None) -> Deferred[bytes]:
-        """The container's output so far, stdout and stderr interleaved."""
+        """The container's output so far, stdout and stderr interleaved.
+
+        :param tail: only the last so many lines.
+        :raises ContainerError: ``NotFound``.
+        """
 
     def pod_ip(pod_uid: str) -> Deferred[str]:
         """The address probes reach the pod at; empty while there is none."""

@@ -338,7 +338,9 @@ class ProcessRuntime:
             folder.mkdir(exist_ok=True, mode=0o700)
             records.write(folder, "sandbox.json", sandbox)
         except OSError as error:
-            raise ContainerError("CreateContainerError", f"cannot keep the pod: {error}") from error
+            raise ContainerError(
+                "CreatePodSandboxError", f"cannot keep the pod: {error}"
+            ) from error
         self._sandboxes[spec.uid] = sandbox
         return self._pod_state(sandbox)
 
