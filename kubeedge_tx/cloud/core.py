@@ -116,6 +116,13 @@ class CloudCore(OrderedService):
         bus = MessageBus(reactor)
         messages = MessageFactory(_now_ms)
         self._add_bus_metrics(bus)
+        syncpoint = SyncPoint(
+            reactor,
+            client,
+            informers[resources.OBJECTSYNCS],
+            informers[resources.CLUSTEROBJECTSYNCS],
+        )
+        self._add_sync_metrics(syncpoint)
         hub = CloudHub(
             reactor,
             bus,
@@ -125,12 +132,7 @@ class CloudCore(OrderedService):
                 keys.authority.cert_pem, keys.server.cert_pem, keys.server.key_pem
             ),
             identify=node_of,
-            syncpoint=SyncPoint(
-                reactor,
-                client,
-                informers[resources.OBJECTSYNCS],
-                informers[resources.CLUSTEROBJECTSYNCS],
-            ),
+            syncpoint=syncpoint,
             kube_ca=await client.ca_pem(),
             metrics=metrics,
         )
@@ -219,6 +221,18 @@ class CloudCore(OrderedService):
             "kubeedge_late_responses",
             "Answers that nobody waited for any more.",
             read=lambda: float(bus.late_responses),
+        )
+
+    def _add_sync_metrics(self, syncpoint: SyncPoint) -> None:
+        self.metrics.gauge(
+            "kubeedge_cloudhub_sync_pending",
+            "Confirmed versions that the cluster does not know yet.",
+            read=lambda: float(len(syncpoint)),
+        )
+        self.metrics.gauge(
+            "kubeedge_cloudhub_sync_writes",
+            "Calls to the API server that recorded confirmed versions, since the start.",
+            read=lambda: float(syncpoint.writes),
         )
 
 

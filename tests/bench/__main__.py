@@ -1,0 +1,66 @@
+"""``script/bench``: print figures with their conditions. Never fails for being slow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tests.bench import edges, fanout, pods, reconnect
+from tests.bench.figures import Report
+from tests.bench.processes import GaveUp
+
+NAMES = ("fanout", "pod", "edge", "reconnect")
+
+
+def _numbers(_context: object, _option: object, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter("expected numbers, such as 50,300") from None
+
+
+@click.command(help=__doc__)
+@click.argument("names", nargs=-1, type=click.Choice(NAMES))
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write JSON there, too.")
+@click.option("--nodes", default="50,300", callback=_numbers, help="fanout: numbers of nodes.")
+@click.option("--windows", default="1,32", callback=_numbers, help="fanout: 1 is a Go edge's.")
+@click.option(
+    "--api",
+    type=click.Choice(["separate", "embedded"]),
+    default="separate",
+    help="fanout: the embedded API in a process of its own, or in the cloud's.",
+)
+@click.option("--minutes", default=4.0, help="edge: how long idle traffic is measured.")
+@click.option("--repeat", default=7, help="pod, reconnect: samples.")
+def main(
+    names: tuple[str, ...],
+    json_file: Path | None,
+    nodes: list[int],
+    windows: list[int],
+    api: str,
+    minutes: float,
+    repeat: int,
+) -> None:
+    """Run the benchmarks."""
+    report = Report()
+    for name in names or NAMES:
+        try:
+            if name == "fanout":
+                fanout.run(report, nodes, windows, api)
+            elif name == "pod":
+                pods.run(report, repeat)
+            elif name == "edge":
+                edges.run(report, minutes)
+            else:
+                reconnect.run(report, repeat)
+        except GaveUp as error:
+            report.problem(f"{name}: {error}")
+    report.print_table()
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_json(), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
