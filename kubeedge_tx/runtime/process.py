@@ -41,6 +41,7 @@ from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from kubeedge_tx.errors import ContainerError
+from kubeedge_tx.runtime import process_plan as plan
 from kubeedge_tx.runtime import process_records as records
 from kubeedge_tx.runtime.images import parse_image
 from kubeedge_tx.runtime.interfaces import (
@@ -56,11 +57,10 @@ from kubeedge_tx.runtime.process_logs import read_log
 from kubeedge_tx.runtime.process_records import (
     ContainerRecord,
     ExitRecord,
-    PathRewriter,
     RunningRecord,
     SandboxRecord,
 )
-from kubeedge_tx.runtime.process_spawn import SHIM, launch, run_command
+from kubeedge_tx.runtime.process_spawn import launch, run_command
 
 _EXIT_UNKNOWN = 255
 """Exit code of what ended while the host was off. Source: kubelet gives the same."""
@@ -387,8 +387,17 @@ class ProcessRuntime:
         sandbox = self._sandboxes.get(pod_uid)
         if sandbox is None or sandbox.boot != self._boot:
             raise ContainerError("CreateContainerError", f"pod {pod_uid} has no sandbox")
-        self._check(pod_uid, spec)
-        record, launch_spec = self._plan(sandbox, spec)
+        plan.check(spec, self._namespaces)
+        if any(
+            (each.record.name, each.record.attempt) == (spec.name, spec.attempt)
+            for each in self._of_pod(pod_uid)
+        ):
+            raise ContainerError(
+                "CreateContainerError", f"container {spec.name} attempt {spec.attempt} exists"
+            )
+        record, launch_spec = plan.plan(
+            sandbox, spec, self._namespaces, container_id=self._new_id(), now=self._now()
+        )
         folder = self._root / "pods" / pod_uid / spec.name / str(spec.attempt)
         log = self._log_path(sandbox, spec.name, spec.attempt)
         try:
@@ -401,7 +410,7 @@ class ProcessRuntime:
                 "CreateContainerError", f"cannot keep container {spec.name}: {error}"
             ) from error
         container = self._containers[record.id] = ProcessContainer(record, folder, log)
-        launch_spec |= {"folder": str(folder), "log": str(log), "now": self._now()}
+        launch_spec |= {"folder": str(folder), "log": str(log), "boot": self._boot}
         ended = await launch(self._reactor, "run", launch_spec, lock)
         self._check_started()  # it may have been stopped meanwhile
         if self._watch(container):
@@ -419,91 +428,6 @@ class ProcessRuntime:
         if found.reason:
             raise ContainerError(found.reason, found.error)
         return record.id
-
-    def _check(self, pod_uid: str, spec: ContainerSpec) -> None:
-        parse_image(spec.image)
-        records.check_name("container name", spec.name)
-        if any(
-            (each.record.name, each.record.attempt) == (spec.name, spec.attempt)
-            for each in self._of_pod(pod_uid)
-        ):
-            raise ContainerError(
-                "CreateContainerError", f"container {spec.name} attempt {spec.attempt} exists"
-            )
-        if not spec.command:
-            raise ContainerError(
-                "CreateContainerConfigError",
-                f"container {spec.name} has no command: the process runtime does not know"
-                f" what {spec.image} would run, so the pod must say it in command and args",
-            )
-        texts = (*spec.command, *spec.args, *(part for pair in spec.env for part in pair))
-        if any("\0" in text for text in texts):
-            raise ContainerError(
-                "CreateContainerConfigError",
-                f"container {spec.name}: a NUL in command, args or env",
-            )
-        may_change = self._namespaces != "user" and os.geteuid() == 0
-        wants = (spec.user, os.geteuid()), (spec.group, os.getegid())
-        if not may_change and any(want not in (None, have) for want, have in wants):
-            raise ContainerError(
-                "CreateContainerConfigError",
-                f"container {spec.name} asks for user {spec.user} and group {spec.group}:"
-                " the agent has to be root for that",
-            )
-
-    def _plan(
-        self, sandbox: SandboxRecord, spec: ContainerSpec
-    ) -> tuple[ContainerRecord, dict[str, Any]]:
-        mounts = [
-            {
-                "host_path": str(mount.host_path),
-                "container_path": os.path.normpath(mount.container_path),
-                "read_only": mount.read_only,
-            }
-            for mount in spec.mounts
-        ]
-        if spec.termination_message_file is not None:
-            mounts.append(
-                {
-                    "host_path": str(spec.termination_message_file),
-                    "container_path": os.path.normpath(spec.termination_message_path),
-                    "read_only": False,
-                }
-            )
-        env = records.environment(spec, sandbox.hostname)
-        rewrites: tuple[tuple[str, str], ...] = ()
-        if self._namespaces == "none":
-            rewrites = tuple(
-                (str(mount["container_path"]), str(mount["host_path"])) for mount in mounts
-            )
-        rewrite = PathRewriter(rewrites).rewrite
-        env = {name: rewrite(value) for name, value in env.items()}
-        if rewrites:
-            env["KUBEEDGE_MOUNTS"] = ":".join(f"{inside}={host}" for inside, host in rewrites)
-        record = ContainerRecord(
-            id=self._new_id(),
-            pod_uid=sandbox.uid,
-            name=spec.name,
-            attempt=spec.attempt,
-            image=spec.image,
-            spec_hash=spec.spec_hash,
-            created_at=self._now(),
-            namespaces=self._namespaces,
-            env=env,
-            working_dir=rewrite(spec.working_dir or "/"),
-            user=spec.user,
-            group=spec.group,
-            supplemental_groups=spec.supplemental_groups,
-            allow_privilege_escalation=spec.allow_privilege_escalation,
-            rewrites=rewrites,
-        )
-        return record, _command_spec(record, (*spec.command, *spec.args)) | {
-            "mounts": mounts,
-            "tty": spec.tty,
-            "stdin": spec.stdin,
-            "boot": self._boot,
-            "shim": str(SHIM),
-        }
 
     async def _stop_container(self, container_id: str, grace_seconds: float) -> None:
         self._check_started()
@@ -541,7 +465,7 @@ class ProcessRuntime:
             raise ContainerError("ExecError", f"container {container_id} does not run")
         if not command or not records.is_alive(running.pid, running.pid_start):
             raise ContainerError("ExecError", f"container {container_id} does not run any more")
-        spec = _command_spec(container.record, command) | {"pid": running.pid}
+        spec = plan.command_spec(container.record, command) | {"pid": running.pid}
         ended = await run_command(self._reactor, spec, timeout)
         if ended is None:
             raise ContainerError(
@@ -572,17 +496,3 @@ class ProcessRuntime:
 
     def _log_path(self, sandbox: SandboxRecord, name: str, attempt: int) -> Path:
         return self._log_folder(sandbox) / name / f"{attempt}.log"
-
-
-def _command_spec(record: ContainerRecord, command: tuple[str, ...]) -> dict[str, Any]:
-    rewrite = PathRewriter(record.rewrites).rewrite
-    return {
-        "argv": [rewrite(text) for text in command],
-        "env": record.env,
-        "working_dir": record.working_dir,
-        "namespaces": record.namespaces,
-        "user": record.user,
-        "group": record.group,
-        "supplemental_groups": list(record.supplemental_groups),
-        "allow_privilege_escalation": record.allow_privilege_escalation,
-    }

@@ -12,12 +12,14 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import ContainerError
 from kubeedge_tx.runtime import docker_specs as specs
+from kubeedge_tx.runtime.docker_engine import json_lines
 from kubeedge_tx.runtime.docker_pause import pause_archive, pause_program
 from kubeedge_tx.runtime.images import parse_image
 from kubeedge_tx.runtime.interfaces import ContainerSpec, ImageAuth, PortMapping, SandboxSpec
@@ -130,6 +132,21 @@ class AnswerTests(SynchronousTestCase):
             "HostConfig": host,
         }
         self.assertEqual([specs.address(old), specs.address(new)], ["172.17.0.2", "172.17.0.3"])
+
+
+class JsonLinesTests(SynchronousTestCase):
+    """Answers that come as lines."""
+
+    def test_cut_short(self) -> None:
+        """A line that is cut off counts as a lost connection, not as garbage."""
+
+        class Response:
+            def iter_lines(self) -> list[bytes]:
+                return [b'{"a": 1}', b"", b'{"a"']
+
+        lines = json_lines(Response())
+        self.assertEqual(next(lines), {"a": 1})
+        self.assertRaises(requests.ConnectionError, next, lines)
 
 
 class CredentialTests(SynchronousTestCase):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import select
 import signal
 import subprocess
@@ -12,6 +14,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -104,6 +107,40 @@ class ProcessRuntimeTests(RuntimeContract, TestCase):
         state = await self.state(container_id)
         self.assertEqual(state.state, "running")
         await self.printed(container_id)
+
+    async def test_agent_killed_any_time(self) -> None:
+        """Killed while it starts containers, an agent leaves none half known or unknown."""
+        script = Path(self.mktemp())
+        script.write_text(AGENT)
+        environment = os.environ | {"PYTHONPATH": str(Path(kubeedge_tx.__file__).parents[1])}
+        for number in range(5):
+            await self.runtime.stop()
+            arguments = [sys.executable, str(script), str(self.root), self.uid, str(number)]
+            agent = subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment)
+            assert agent.stdout is not None
+            await deferToThread(agent.stdout.readline)
+            await deferLater(_reactor, random.uniform(0, 0.1))  # any moment has to be good
+            agent.kill()
+            agent.wait()
+            agent.stdout.close()
+            self.runtime = await self.started()
+            pod = await self.pod()
+            assert pod is not None
+            for each in pod.containers:
+                if each.state != "running":
+                    self.assertEqual((each.state, each.exit_code), ("exited", 255))
+            known = {each.name for each in pod.containers if each.state == "running"}
+            self.assertEqual(known, self.alive())
+
+    def alive(self) -> set[str]:
+        """Return the containers whose commands run, as the kernel has it."""
+        names = set()
+        for process in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                variables = process.read_bytes().split(b"\0")
+                if f"POD={self.uid}".encode() in variables:
+                    names |= {v[5:].decode() for v in variables if v.startswith(b"NAME=")}
+        return names
 
     async def test_reboot(self) -> None:
         """After a reboot a pod is there, its sandbox not ready and its containers ended."""
@@ -328,6 +365,7 @@ async def readable(pidfd: int) -> None:
 
 AGENT = """
 import sys, time
+from itertools import count
 from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -335,11 +373,15 @@ from kubeedge_tx.runtime.interfaces import ContainerSpec, SandboxSpec
 from kubeedge_tx.runtime.process import ProcessRuntime
 
 async def run():
-    runtime = ProcessRuntime(reactor, Path(sys.argv[1]), time.time)
+    root, uid, *rounds = sys.argv[1:]
+    runtime = ProcessRuntime(reactor, Path(root), time.time)
     await runtime.start()
-    await runtime.run_sandbox(SandboxSpec(namespace="a", pod="b", uid=sys.argv[2], hostname="b"))
-    print(await runtime.start_container(sys.argv[2], ContainerSpec(
-        name="main", image="x", command=("sh", "-c", "echo ready; exec sleep 1000"))), flush=True)
+    await runtime.run_sandbox(SandboxSpec(namespace="a", pod="b", uid=uid, hostname="b"))
+    for number in count() if rounds else (0,):
+        name = f"c{rounds[0]}-{number}" if rounds else "main"
+        print(await runtime.start_container(uid, ContainerSpec(
+            name=name, image="x", command=("sh", "-c", "echo ready; exec sleep 1000"),
+            env=(("POD", uid), ("NAME", name)))), flush=True)
 
 reactor.callWhenRunning(lambda: Deferred.fromCoroutine(run()))
 reactor.run()
