@@ -32,7 +32,7 @@ def carry_over(meta: Object, old: Mapping[str, Any]) -> Object:
 def prepare(kind: str, obj: Object, *, new: bool) -> None:
     """Do what the registry's strategy does before validation."""
     if kind == "Pod" and new:
-        obj["status"] = {"phase": "Pending", "qosClass": qos_class(obj.get("spec") or {})}
+        obj["status"] = {"phase": "Pending"}
     elif kind == "Namespace" and new:
         obj["status"] = {"phase": "Active"}
         finalizers = (obj.setdefault("spec", {})).setdefault("finalizers", [])
@@ -193,6 +193,10 @@ def _field_ref(item: Object) -> None:
 
 def _pod(obj: Object) -> None:
     pod_spec(obj.setdefault("spec", {}))
+    # Only now: a limit without a request is also the request.
+    status = obj.setdefault("status", {})
+    if not status.get("qosClass"):
+        status["qosClass"] = qos_class(obj["spec"])
 
 
 # --- other kinds ------------------------------------------------------------------------
