@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kubeedge_tx.apiserver import status
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.podindex import PodIndex
 from kubeedge_tx.apiserver.targets import Target
 from kubeedge_tx.apiserver.tokens import AUDIENCE, Tokens
@@ -20,6 +21,8 @@ MASTERS: Final = "system:masters"
 AUTHENTICATED: Final = "system:authenticated"
 NODES: Final = "system:nodes"
 NODE_PREFIX: Final = "system:node:"
+MIRROR_ANNOTATION: Final = "kubernetes.io/config.mirror"
+"""On pods that mirror what a node runs from a file."""
 
 _SELF_REVIEWS: Final = (
     "selfsubjectreviews.authentication.k8s.io",
@@ -181,6 +184,33 @@ class Authorizer:
         if resource in ("certificatesigningrequests.certificates.k8s.io",):
             return verb in ("create", "get", "list", "watch") and not target.subresource
         return resource in ("services", "endpoints") and verb in ("get", "list", "watch")
+
+
+def admit(user: User, target: Target, obj: Object) -> None:
+    """See that what a node creates is its own.
+
+    :raises ApiError: 403. Source: Kubernetes' admission plugin NodeRestriction.
+    """
+    node = user.node
+    if not node or user.is_admin:
+        return
+    metadata = obj.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    name, why = metadata.get("name") or "", ""
+    if target.info.resource == "pods":
+        spec = obj.get("spec")
+        annotations = metadata.get("annotations")
+        if not isinstance(annotations, dict) or MIRROR_ANNOTATION not in annotations:
+            why = (
+                f'pod does not have "{MIRROR_ANNOTATION}" annotation, node "{node}" can only '
+                "create mirror pods"
+            )
+        elif not isinstance(spec, dict) or spec.get("nodeName") != node:
+            why = f'node "{node}" can only create pods with spec.nodeName set to itself'
+    elif target.info.resource in ("nodes", "leases.coordination.k8s.io") and name != node:
+        why = f'node "{node}" is not allowed to modify {target.info.singular} "{name}"'
+    if why:
+        raise status.forbidden(target.info, str(name), why)
 
 
 def refusal_error(user: User, target: Target, why: str) -> status.ApiError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +16,8 @@ from kubeedge_tx.apiserver.negotiation import JSON, PROTOBUF, YAML
 
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 """Source: apiserver ``DefaultMaxRequestBodyBytes``."""
+
+_MAX_YAML_VALUES: Final = 1_000_000
 
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -71,9 +75,48 @@ def read(raw: bytes, content_type: str, kind: str) -> Any:
 def read_yaml(raw: bytes) -> Any:
     """Decode YAML (JSON is YAML too).
 
-    :raises yaml.YAMLError: malformed.
+    :raises yaml.YAMLError: malformed, or something that JSON cannot say.
     """
-    return yaml.load(raw.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
+    value = yaml.load(raw.decode("utf-8"), Loader=_Loader)  # noqa: S506 - a safe loader
+    return _Plain().of(value)
+
+
+class _Plain:
+    """YAML values as JSON has them; keys become text, as sigs.k8s.io/yaml makes them."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_YAML_VALUES
+
+    def of(self, value: Any) -> Any:
+        """Convert one value.
+
+        :raises yaml.YAMLError: it is none of JSON's, or aliases multiply it without end.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise _unreadable("too many values; aliases multiply it")
+        if isinstance(value, dict):
+            return {self._key(key): self.of(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.of(inner) for inner in value]
+        if isinstance(value, bytes):
+            return base64.b64encode(value).decode()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _unreadable("not a finite number")
+        if value is None or isinstance(value, str | int | float):
+            return value
+        raise _unreadable(f"a {type(value).__name__} is nothing that JSON has")
+
+    def _key(self, key: Any) -> str:
+        if isinstance(key, bool):
+            return "true" if key else "false"
+        if isinstance(key, str | int | float):
+            return str(key)
+        raise _unreadable("a key must be text")
+
+
+def _unreadable(problem: str) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=problem)
 
 
 def as_object(body: Any, kind: str, api_version: str) -> Object:

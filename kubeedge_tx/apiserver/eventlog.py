@@ -75,7 +75,7 @@ class EventExpiry:
 
     def __init__(self, verbs: Verbs, clock: IReactorTime) -> None:
         self._verbs = verbs
-        self._loop = LoopingCall(self._sweep)
+        self._loop = LoopingCall(self.sweep)
         self._loop.clock = clock
 
     def start(self) -> None:
@@ -87,7 +87,8 @@ class EventExpiry:
         if self._loop.running:
             self._loop.stop()
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Remove what is too old now."""
         store = self._verbs.store
         limit = self._verbs.now() - TTL_SECONDS
         old = [item for item in store.shelf("events").all() if _last(item.obj) < limit]

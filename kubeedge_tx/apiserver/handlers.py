@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from kubeedge_tx.apiserver import bodies, patches, pods, status
 from kubeedge_tx.apiserver.answers import Answer, Renderer, answer
+from kubeedge_tx.apiserver.auth import admit
 from kubeedge_tx.apiserver.calls import Call
 from kubeedge_tx.apiserver.deletion import Deleted, DeleteOptions, Deletion
 from kubeedge_tx.apiserver.lists import check_version, read_list
@@ -153,6 +154,7 @@ class Handlers:
             review = call.decode(info.kind, info.api_version)
             return answer(201, self._reviews.review(info, review, call.user), call.form)
         obj = call.decode(info.kind, info.api_version)
+        admit(call.user, target, obj)
         self._check_fields(call, info, obj)
         dry_run = call.dry_run
         done = self._verbs.create(info, target.namespace, obj, user=call.user, dry_run=dry_run)

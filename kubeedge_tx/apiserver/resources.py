@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -27,6 +27,8 @@ IDLE_SECONDS: Final = 600
 _ABUSE_BYTES: Final = 64 * 1024 * 1024
 """A body that goes on beyond this is not worth the answer 413: the connection is closed."""
 _MAX_WARNING: Final = 1024
+_CLOSE_SECONDS: Final = 1.0
+"""How long clients have at stop to read the end of their answers."""
 
 
 class ApiResource(Resource):
@@ -136,37 +138,60 @@ class ApiRequest(Request):
             self.channel.loseConnection()
 
 
+class ApiChannel(HTTPChannel):
+    """One connection; HTTP/1.1 only."""
+
+    site: ApiSite
+
+    def connectionMade(self) -> None:
+        """Tell the site."""
+        super().connectionMade()
+        self.site.opened(self)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Tell the site."""
+        self.site.closed(self)
+        super().connectionLost(reason)
+
+
 class ApiSite(Site):
     """Keeps track of its connections, so that they can be closed at stop."""
 
+    protocol = ApiChannel  # type: ignore[assignment]  # Twisted's own adds HTTP/2
+
     def __init__(self, resource: ApiResource, reactor: Any) -> None:
         super().__init__(resource, requestFactory=ApiRequest, timeout=IDLE_SECONDS, reactor=reactor)
-        self._open: set[Any] = set()
+        self._clock: IReactorTime = reactor
+        self._open: set[ApiChannel] = set()
+        self._empty: Deferred[None] | None = None
 
     def log(self, request: Any) -> None:
         """Write no access log; it costs more than many of the answers."""
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make the protocol of a new connection, and remember it."""
-        protocol = super().buildProtocol(addr)
-        if protocol is not None:
-            self._open.add(protocol)
-            _call_when_lost(protocol, self._open.discard)
-        return protocol
+    def opened(self, channel: ApiChannel) -> None:
+        """Remember a connection."""
+        self._open.add(channel)
 
-    def close_connections(self) -> None:
-        """Close what is still open."""
-        for protocol in tuple(self._open):
-            transport = protocol.transport
-            if transport is not None:
-                transport.loseConnection()
+    def closed(self, channel: ApiChannel) -> None:
+        """Forget a connection."""
+        self._open.discard(channel)
+        if not self._open and self._empty is not None:
+            done, self._empty = self._empty, None
+            done.callback(None)
 
+    async def close_connections(self) -> None:
+        """Close what is still open; fires when nothing is."""
+        if not self._open:
+            return
+        self._empty = Deferred()
+        empty = self._empty
+        for channel in tuple(self._open):
+            channel.loseConnection()
+        late = self._clock.callLater(_CLOSE_SECONDS, self._abort)
+        await empty
+        if late.active():
+            late.cancel()
 
-def _call_when_lost(protocol: Any, call: Callable[[Any], None]) -> None:
-    lost = protocol.connectionLost
-
-    def connection_lost(reason: Failure) -> None:
-        call(protocol)
-        lost(reason)
-
-    protocol.connectionLost = connection_lost
+    def _abort(self) -> None:
+        for channel in tuple(self._open):
+            channel.transport.abortConnection()

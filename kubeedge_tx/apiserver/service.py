@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 from twisted.application.service import Service
 from twisted.internet import ssl
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
 
 from kubeedge_tx.apiserver import discovery
@@ -157,10 +157,11 @@ class ApiServerService(Service):
         namespaces = NamespaceKeeper(verbs, authority.cert_pem.decode(), self._reactor)
         await namespaces.start()
         self._stop_steps.append(lambda: Deferred.fromCoroutine(namespaces.stop()))
+        expiry = EventExpiry(verbs, self._reactor)
         for part in (
             Scheduler(verbs, index, self._reactor),
             NodeLife(verbs, self._reactor),
-            EventExpiry(verbs, self._reactor),
+            expiry,
         ):
             part.start()
             self._stop_steps.append(part.stop)
@@ -171,7 +172,12 @@ class ApiServerService(Service):
     async def _stop(self) -> None:
         self._ready = False
         while self._stop_steps:
-            await maybeDeferred(self._stop_steps.pop())
+            try:
+                await maybeDeferred(self._stop_steps.pop())
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - what is below must still be closed
+                self._log.failure("the API server did not stop cleanly")
 
     def _site(self, verbs: Verbs, index: PodIndex, admin_token: str) -> ApiSite:
         tokens = Tokens(
@@ -192,7 +198,7 @@ class ApiServerService(Service):
         )
         resource = ApiResource(self.registry, authenticator, authorizer, handlers, paths)
         site = ApiSite(resource, self._reactor)
-        self._stop_steps.append(site.close_connections)
+        self._stop_steps.append(lambda: Deferred.fromCoroutine(site.close_connections()))
         self._stop_steps.append(handlers.end_watches)
         return site
 

@@ -148,9 +148,10 @@ class ServerCase(TestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.data_dir = Path(self.mktemp()).absolute()
         self.offset = 0.0
+        self.pools: list[HTTPConnectionPool] = []
         self.service = self.make_service()
         await self.service.startService()
-        self.addCleanup(lambda: self.service.stopService())
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.finish()))
         self.client = self.make_client()
 
     def make_service(self) -> ApiServerService:
@@ -167,8 +168,14 @@ class ServerCase(TestCase):
     def make_client(self, token: str | None = None) -> Client:
         """A client with a token; the admin's by default."""
         client = Client(self.service, self.data_dir, token)
-        self.addCleanup(client.pool.closeCachedConnections)
+        self.pools.append(client.pool)
         return client
+
+    async def finish(self) -> None:
+        """Stop the server, which ends watches, and then the clients."""
+        await self.service.stopService()
+        for pool in self.pools:
+            await pool.closeCachedConnections()
 
     async def restart(self) -> None:
         """Stop the server and start it again on the same data, with another port."""
@@ -185,6 +192,10 @@ class ServerCase(TestCase):
                 await self.client.post(
                     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd
                 )
+
+    def deferred(self, coroutine: Any) -> Deferred[Any]:
+        """Start something, to wait for it together with others."""
+        return Deferred.fromCoroutine(coroutine)
 
     async def until(self, path: str, condition: Callable[[Any], bool]) -> Any:
         """Wait for an object (or list) to be as ``condition`` wants it, by polling."""
