@@ -31,6 +31,7 @@ from kubeedge_tx.viaduct.channel import (
     Handshake,
     HandshakeRefused,
     Traffic,
+    is_accelerated,
 )
 
 TICK: Final = 1.0
@@ -186,6 +187,11 @@ class CloudHub:
         )
         self._listening = await endpoint.listen(self.factory)
         self.start_ticking()
+        if not is_accelerated():
+            self._log.warn(
+                "Autobahn runs without its C code (NVX): each message costs several times the "
+                "CPU. Install a wheel of autobahn that has it"
+            )
         self._log.info("edges can connect to port {port}", port=self.port)
 
     def start_ticking(self) -> None:

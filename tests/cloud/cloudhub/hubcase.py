@@ -54,7 +54,7 @@ def configmap(uid: str, version: str, name: str = "app") -> dict[str, Any]:
 class HubCase(SynchronousTestCase):
     """Everything but the network."""
 
-    modules = ("edgecontroller", "synccontroller")
+    modules: tuple[str, ...] = ("edgecontroller", "synccontroller")
 
     def setUp(self) -> None:
         self.clock = Clock()
