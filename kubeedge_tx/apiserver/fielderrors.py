@@ -6,7 +6,7 @@ Source: Kubernetes ``apimachinery/pkg/util/validation/field``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -95,3 +95,19 @@ def duplicate(path: str, value: Any) -> FieldError:
 def too_long(path: str, limit: int) -> FieldError:
     """A string has more than ``limit`` bytes."""
     return FieldError(path, TOO_LONG, None, f"may not be more than {limit} bytes")
+
+
+def invalid_each(texts: Iterable[str], path: str, value: Any) -> Iterator[FieldError]:
+    """A value is malformed in each of these ways."""
+    return (invalid(path, value, text) for text in texts)
+
+
+def one_of(
+    obj: Mapping[str, Any], field: str, allowed: tuple[str, ...], path: str
+) -> Iterator[FieldError]:
+    """A field must have one of the known values."""
+    value = obj.get(field, "")
+    if not value:
+        yield required(path)
+    elif value not in allowed:
+        yield not_supported(path, value, allowed)

@@ -104,6 +104,14 @@ def config_key(value: str) -> list[str]:
     return errors
 
 
+def relative_path(value: str) -> list[str]:
+    """A path inside a volume."""
+    errors = ["must be a relative path"] if value.startswith("/") else []
+    if ".." in value.split("/"):
+        errors.append("must not contain '..'")
+    return errors
+
+
 def env_name(value: str) -> list[str]:
     """A name of an environment variable: printable ASCII without ``=``."""
     if value and all(" " <= character <= "~" and character != "=" for character in value):
