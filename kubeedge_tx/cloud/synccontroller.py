@@ -179,14 +179,17 @@ class SyncController:
 
     # What happened
 
-    async def record_changed(self, record: dict[str, Any]) -> None:
+    def record_changed(self, record: dict[str, Any]) -> Deferred[None] | None:
         """Know a record, and compare it."""
         key = Key(*meta.key(record))
-        if not key.node:
-            return
-        self._of_node.setdefault(key.node, set()).add(key)
-        self._of_uid.setdefault(key.uid, set()).add(key)
-        await self._check([key])
+        node, _, uid = key.name.rpartition(".")
+        if not node:
+            return None
+        self._of_node.setdefault(node, set()).add(key)
+        self._of_uid.setdefault(uid, set()).add(key)
+        if self._is_in_order(node, uid, record):
+            return None
+        return Deferred.fromCoroutine(self._check([key]))
 
     def record_deleted(self, record: dict[str, Any]) -> None:
         """Forget a record."""
@@ -214,6 +217,20 @@ class SyncController:
                 )
 
     # Comparing
+
+    def _is_in_order(self, node: str, uid: str, record: dict[str, Any]) -> bool:
+        """Whether the caches alone show that there is nothing to do: nearly always."""
+        if self._nodes.get("", node) is None:
+            return False
+        spec = meta.mapping(record, "spec")
+        informer = self._by_kind.get(str(spec.get("objectKind") or "").lower())
+        if informer is None:
+            return False
+        obj = informer.get(meta.namespace(record), str(spec.get("objectName") or ""))
+        if obj is None or meta.uid(obj) != uid:
+            return False
+        recorded = str(meta.mapping(record, "status").get("objectResourceVersion") or "")
+        return not meta.is_newer(self._relevance.version(obj), recorded)
 
     async def _compare(self, key: Key) -> None:
         self._pending.discard(key)
@@ -325,10 +342,10 @@ class _Records:
         self._controller = controller
 
     def added(self, obj: dict[str, Any]) -> Deferred[None] | None:
-        return Deferred.fromCoroutine(self._controller.record_changed(obj))
+        return self._controller.record_changed(obj)
 
     def modified(self, old: dict[str, Any], new: dict[str, Any]) -> Deferred[None] | None:
-        return Deferred.fromCoroutine(self._controller.record_changed(new))
+        return self._controller.record_changed(new)
 
     def deleted(self, obj: dict[str, Any]) -> Deferred[None] | None:
         self._controller.record_deleted(obj)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from threading import Condition
+from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import blockingCallFromThread, deferToThreadPool
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+MOST: Final = 256
+"""Lines that may wait for the reactor before reading pauses."""
+
 Feed = Callable[[list[bytes]], Deferred[None]]
-"""Takes complete lines; the thread waits until what it returns has fired."""
+"""Takes complete lines; gets no more until what it returns has fired."""
 
 
 class Response(Protocol):
@@ -29,8 +34,9 @@ class Response(Protocol):
 class WatchThread:
     """Read one response until it ends, handing lines to the reactor.
 
-    The thread waits while the feed's Deferred is open, so a slow reactor slows the watch down
-    instead of piling events up in memory. A line that the end of the stream cut in half is
+    What comes while the reactor is busy is handed over at once, so that a burst of events costs
+    few changes of thread; when much waits, reading pauses, so a slow reactor slows the watch
+    down instead of piling events up in memory. A line that the end of the stream cut in half is
     dropped: its version was not seen, so the next watch brings it again.
 
     :param pool: has a thread for every watch; never the reactor's own pool, whose few threads
@@ -61,14 +67,79 @@ class WatchThread:
             try:
                 if self._stopping:  # stop() came before there was anything to shut down
                     return
+                backlog = _Backlog(self._reactor, feed, lambda: self._stopping)
                 tail = b""
                 for chunk in response.stream():
                     *lines, tail = (tail + chunk).split(b"\n")
-                    lines = [line for line in lines if line]
-                    if lines and not self._stopping:
-                        blockingCallFromThread(self._reactor, feed, lines)  # type: ignore[arg-type]
+                    backlog.put([line for line in lines if line])
+                backlog.drain()
             finally:
                 response.close()
         except Exception:
             if not self._stopping:  # being shut down reads as a broken connection
                 raise
+
+
+class _Backlog:
+    """Lines on their way from a thread to the reactor.
+
+    :param stopped: whether nothing is to be handed over any more.
+    """
+
+    def __init__(self, reactor: Any, feed: Feed, stopped: Callable[[], bool]) -> None:
+        self._reactor = reactor
+        self._feed = feed
+        self._stopped = stopped
+        self._changed = Condition()
+        self._lines: list[bytes] = []
+        self._feeding = False
+        self._failure: Failure | None = None
+
+    # In the thread
+
+    def put(self, lines: list[bytes]) -> None:
+        """Hand lines over; waits while there is no room.
+
+        :raises Exception: what the feed failed with.
+        """
+        if not lines:
+            return
+        with self._changed:
+            self._wait(lambda: len(self._lines) < MOST)
+            self._lines += lines
+            if not self._feeding:
+                self._feeding = True
+                self._reactor.callFromThread(self._hand_over)
+
+    def drain(self) -> None:
+        """Wait until all lines are taken.
+
+        :raises Exception: what the feed failed with.
+        """
+        with self._changed:
+            self._wait(lambda: not self._feeding)
+
+    def _wait(self, until: Callable[[], bool]) -> None:
+        self._changed.wait_for(lambda: self._failure is not None or until())
+        if self._failure is not None:
+            self._failure.raiseException()
+
+    # In the reactor
+
+    def _hand_over(self) -> None:
+        with self._changed:
+            lines, self._lines = self._lines, []
+            if self._stopped() or not lines:
+                self._feeding = False
+                self._changed.notify()
+                return
+            self._changed.notify()
+        maybeDeferred(self._feed, lines).addCallbacks(self._taken, self._failed)
+
+    def _taken(self, _: None) -> None:
+        self._reactor.callLater(0, self._hand_over)
+
+    def _failed(self, failure: Failure) -> None:
+        with self._changed:
+            self._failure = failure
+            self._changed.notify()

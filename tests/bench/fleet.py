@@ -155,7 +155,7 @@ class Fleet:
         def look() -> bool:
             return self.bench.metric(self.bench.cloud, "kubeedge_cloudhub_sync_pending") == 0
 
-        wait_for("the bookkeeping", look, 600)
+        wait_for("the bookkeeping", look, 600, pause=0.3)
         return self.writes()
 
     def writes(self) -> float:

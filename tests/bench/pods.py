@@ -105,13 +105,14 @@ def _pod(name: str, node: str, runtime: str) -> Any:
 
 
 def _has_engine(report: Report) -> bool:
-    from docker import DockerClient
+    from docker import APIClient
     from docker.errors import DockerException
+    from docker.utils import kwargs_from_env
 
     from tests.runtime.docker_image import ensure_busybox
 
     try:
-        client = DockerClient.from_env()
+        client = APIClient(**kwargs_from_env())
         client.ping()
     except DockerException as error:
         where = os.environ.get("DOCKER_HOST", "the default socket")

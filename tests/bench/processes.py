@@ -37,10 +37,15 @@ class GaveUp(Exception):
     """Something did not happen; the text says what."""
 
 
-def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
-    """Look again and again until there is something."""
+def wait_for(
+    what: str, look: Callable[[], T | None], patience: float = PATIENCE, pause: float = 0.0
+) -> T:
+    """Look again and again until there is something.
+
+    :param pause: seconds between two looks; by default few, and more as time goes by.
+    """
     deadline = time.monotonic() + patience
-    pause = 0.002
+    fixed, pause = pause > 0, pause or 0.002
     while True:
         found = look()
         if found:
@@ -48,7 +53,8 @@ def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE
         if time.monotonic() > deadline:
             raise GaveUp(f"waited {patience:g} s for {what}")
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
+        if not fixed:
+            pause = min(pause * 1.5, 0.02)
 
 
 class Process:

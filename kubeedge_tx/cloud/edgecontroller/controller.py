@@ -85,6 +85,7 @@ class EdgeController:
     async def stopped(self) -> None:
         """Drop what is under way: edges ask again, informers tell again."""
         await self._tasks.cancel_all()
+        await self.downstream.stop()
         await self._upstream.workers.cancel_all()
 
     async def _begin(self) -> None:

@@ -18,6 +18,7 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import MessageFactory, raw
 from kubeedge_tx.beehive.route import build
+from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.cloud.edgecontroller.locations import (
     CONFIGMAP,
     SECRET,
@@ -82,6 +83,10 @@ class Downstream:
         self._nodes = nodes
         self._pods = pods
         self._objects = {CONFIGMAP: configmaps, SECRET: secrets}
+        self._waiting: dict[tuple[Ref, str], tuple[str, dict[str, Any]]] = {}
+        """The newest state of objects that are to be sent, by name and uid; oldest first."""
+        self._sending = False
+        self._tasks = TaskSet()
 
     def start(self) -> None:
         """Send what there is and, from now on, what changes; the informers are synced."""
@@ -138,11 +143,37 @@ class Downstream:
 
     # ConfigMaps and Secrets
 
-    async def object_changed(self, kind: str, obj: dict[str, Any], operation: str) -> None:
-        """Send an object to the nodes that need it."""
-        nodes = self.locations.nodes(Ref(kind, *meta.key(obj)))
-        if nodes:
-            await self._push(nodes, operation, kind, obj)
+    def object_changed(self, kind: str, obj: dict[str, Any], operation: str) -> None:
+        """Send an object to the nodes that need it, as soon as the objects before it are sent.
+
+        Of an object that changes meanwhile only the newest state is sent: while one version
+        goes to a thousand nodes, ten others can come.
+        """
+        ref = Ref(kind, *meta.key(obj))
+        if not self.locations.nodes(ref):
+            return
+        key = ref, meta.uid(obj)
+        earlier = self._waiting.get(key)
+        if earlier is not None and operation == names.UPDATE:
+            operation = earlier[0]
+        self._waiting[key] = operation, obj
+        if not self._sending:
+            self._sending = True
+            self._tasks.spawn("objects to their nodes", self._send_waiting())
+
+    async def _send_waiting(self) -> None:
+        try:
+            while self._waiting:
+                key = next(iter(self._waiting))
+                operation, obj = self._waiting.pop(key)
+                ref = key[0]
+                await self._push(self.locations.nodes(ref), operation, ref.type, obj)
+        finally:
+            self._sending = False
+
+    async def stop(self) -> None:
+        """Send nothing more."""
+        await self._tasks.cancel_all()
 
 
 @implementer(IListener)
@@ -186,14 +217,12 @@ class _Objects:
         self._down = downstream
         self._kind = kind
 
-    def added(self, obj: dict[str, Any]) -> Deferred[None] | None:
-        return self._send(obj, _ADDED_AS[self._kind])
+    def added(self, obj: dict[str, Any]) -> None:
+        self._down.object_changed(self._kind, obj, _ADDED_AS[self._kind])
 
-    def modified(self, old: dict[str, Any], new: dict[str, Any]) -> Deferred[None] | None:
-        return None if meta.same_for_edge(old, new) else self._send(new, names.UPDATE)
+    def modified(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        if not meta.same_for_edge(old, new):
+            self._down.object_changed(self._kind, new, names.UPDATE)
 
-    def deleted(self, obj: dict[str, Any]) -> Deferred[None] | None:
-        return self._send(obj, names.DELETE)
-
-    def _send(self, obj: dict[str, Any], operation: str) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._down.object_changed(self._kind, obj, operation))
+    def deleted(self, obj: dict[str, Any]) -> None:
+        self._down.object_changed(self._kind, obj, names.DELETE)
