@@ -13,10 +13,12 @@ import yaml
 from kubeedge_tx.apiserver import protobuf, status
 from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.negotiation import JSON, PROTOBUF, YAML
+from kubeedge_tx.apiserver.nesting import too_deep
 
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 """Source: apiserver ``DefaultMaxRequestBodyBytes``."""
 
+_UNKNOWN_FORM: Final = object()
 _MAX_YAML_VALUES: Final = 1_000_000
 
 _decode: Final = msgspec.json.Decoder().decode
@@ -45,12 +47,10 @@ def read(raw: bytes, content_type: str, kind: str) -> Any:
     """
     media = media_type(content_type) or JSON
     try:
-        if media == PROTOBUF or raw.startswith(b"k8s\x00"):
-            return protobuf.decode_object(raw)
-        if media in (JSON, "*/*"):
-            return _decode(raw)
-        if media in (YAML, "text/yaml", "application/x-yaml"):
-            return read_yaml(raw)
+        value = _parse(raw, media)
+        if value is not _UNKNOWN_FORM and not too_deep(value):
+            return value
+        why = "json parse error: exceeded max depth"
     except msgspec.DecodeError as error:
         why = f"json parse error: {error}"
     except RecursionError:
@@ -62,14 +62,25 @@ def read(raw: bytes, content_type: str, kind: str) -> Any:
     except protobuf.ProtobufError as error:
         why = f"protobuf: {error}"
     else:
-        raise status.unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: "
-            f"{JSON}, {YAML}, {PROTOBUF}"
-        )
+        if value is _UNKNOWN_FORM:
+            raise status.unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types "
+                f"include: {JSON}, {YAML}, {PROTOBUF}"
+            )
     raise status.bad_request(
         f"the object provided is unrecognized (must be of type {kind}): couldn't get "
         f"version/kind; {why}"
     )
+
+
+def _parse(raw: bytes, media: str) -> Any:
+    if media == PROTOBUF or raw.startswith(b"k8s\x00"):
+        return protobuf.decode_object(raw)
+    if media in (JSON, "*/*"):
+        return _decode(raw)
+    if media in (YAML, "text/yaml", "application/x-yaml"):
+        return read_yaml(raw)
+    return _UNKNOWN_FORM
 
 
 def read_yaml(raw: bytes) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
@@ -148,7 +149,7 @@ class ApiChannel(HTTPChannel):
         super().connectionMade()
         self.site.opened(self)
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the site."""
         self.site.closed(self)
         super().connectionLost(reason)
@@ -194,4 +195,4 @@ class ApiSite(Site):
 
     def _abort(self) -> None:
         for channel in tuple(self._open):
-            channel.transport.abortConnection()
+            cast(ITCPTransport, channel.transport).abortConnection()

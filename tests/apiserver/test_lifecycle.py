@@ -80,6 +80,7 @@ class RequestTests(ServerCase):
         await self.refused(400, "POST", MAPS, b"{")
         await self.refused(400, "POST", MAPS, b'{"metadata": {"name": "\xff"}}')
         await self.refused(400, "POST", MAPS, b"[" * 100_000)
+        await self.refused(400, "POST", MAPS, b'{"data": %s1%s}' % (b"[" * 700, b"]" * 700))
         await self.refused(400, "POST", MAPS, b"[1]")
         await self.refused(400, "POST", MAPS, b'{"metadata": {"name": "a"}, "data": NaN}')
         await self.refused(400, "POST", MAPS, {"metadata": {"name": 7}})

@@ -31,7 +31,7 @@ class Lines(Protocol):
                 done.callback(None)
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        self.ended.callback(reason.type.__name__)
+        self.ended.callback(type(reason.value).__name__)
 
     async def take(self, count: int) -> list[tuple[str, str]]:
         """Wait until there are ``count`` events; type and name of each."""
