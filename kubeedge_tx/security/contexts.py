@@ -10,6 +10,9 @@ gives :class:`Reloadable` a new one, uses the new certificate.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from OpenSSL import SSL, crypto
@@ -21,14 +24,15 @@ from twisted.internet.ssl import (
     AcceptableCiphers,
     Certificate,
     CertificateOptions,
-    optionsForClientTLS,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.security.authority import check_pair, load_key
 from kubeedge_tx.security.files import pem_blocks, pem_to_der
+from kubeedge_tx.security.identity import is_ip_address, serves
 
 HUB_CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305"
@@ -65,10 +69,9 @@ def client(
     :raises CertificateError: one of the PEM texts cannot be used.
     """
     own = _own(cert_pem, key_pem) if cert_pem else {}
-    made: IOpenSSLClientConnectionCreator = optionsForClientTLS(
-        hostname, extraCertificateOptions={**own, **_ciphers(WEB_CIPHERS)}, **_trust(ca_pem)
+    return _Expecting(
+        hostname, CertificateOptions(**own, **_ciphers(WEB_CIPHERS), **_trust(ca_pem))
     )
-    return made
 
 
 def unverified_client() -> IOpenSSLClientConnectionCreator:
@@ -98,6 +101,55 @@ class _Asking:
         connection = self._options.serverConnectionForTLS(protocol)
         connection.set_verify(SSL.VERIFY_PEER, _take_any)
         return connection
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _Expecting:
+    """Expect a certificate for one host.
+
+    Not ``optionsForClientTLS``: its check logs and *passes* when it cannot read one of the
+    certificate's names, and a Go cloudcore's certificate has an empty one by default.
+    """
+
+    def __init__(self, hostname: str, options: CertificateOptions) -> None:
+        self._hostname = hostname
+        self._options = options
+
+    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection = self._options.clientConnectionForTLS(protocol)
+        if not is_ip_address(self._hostname):
+            connection.set_tlsext_host_name(self._hostname.encode("idna"))
+        abandon = weakref.WeakMethod(protocol.failVerification)
+        connection.set_verify(
+            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
+            partial(_check, self._hostname, abandon),
+        )
+        return connection
+
+
+def _check(
+    hostname: str,
+    abandon: Callable[[], Callable[[Failure], None] | None],
+    _connection: SSL.Connection,
+    certificate: crypto.X509,
+    _error: int,
+    depth: int,
+    passed: bool,
+) -> bool:
+    if not passed or depth:
+        return bool(passed)
+    try:
+        if serves(certificate.to_cryptography(), hostname):
+            return True
+        why = (
+            f"its certificate is not valid for {hostname}; add that to the cloud's dnsNames "
+            "or advertiseAddress"
+        )
+    except Exception as error:  # noqa: BLE001 - whatever cannot be checked has not passed
+        why = f"its certificate cannot be read: {error}"
+    if (give_up := abandon()) is not None:
+        give_up(Failure(CertificateError(why)))
+    return False
 
 
 def _take_any(*_arguments: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from cryptography import x509
@@ -81,3 +82,33 @@ def identify(subject: x509.Name) -> Identity:
 def _first(subject: x509.Name, oid: x509.ObjectIdentifier) -> str:
     values = subject.get_attributes_for_oid(oid)
     return str(values[0].value) if values else ""
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address and not a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def serves(certificate: x509.Certificate, host: str) -> bool:
+    """Whether a server's certificate is for a host, by Go's rules.
+
+    Only its subject alternative names count; an address must be among them as an address; a
+    wildcard stands for one whole label in front; a name that is none matches nothing.
+    Source: Go ``crypto/x509`` ``VerifyHostname``.
+
+    :param host: DNS name or IP address, as it was called.
+    """
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    if is_ip_address(host):
+        return ip_address(host) in names.get_values_for_type(x509.IPAddress)
+    wanted = host.encode("idna").decode().lower().rstrip(".")
+    _, dot, parent = wanted.partition(".")
+    accepted = {wanted, f"*.{parent}"} if dot else {wanted}
+    return any(name.lower() in accepted for name in names.get_values_for_type(x509.DNSName))

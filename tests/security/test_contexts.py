@@ -7,8 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -19,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.security import contexts
-from kubeedge_tx.security.authority import Authority, KeyPair
+from kubeedge_tx.security.authority import Authority, KeyPair, key_to_der, load_key, new_key
 from kubeedge_tx.security.files import der_to_pem
 from kubeedge_tx.security.identity import identify
 from tests.fakes.certificates import edge_pair, real_now
@@ -60,6 +63,24 @@ class Client(Protocol):
         if not self.heard.called:
             self.heard.errback(reason)
         self.gone.callback(None)
+
+
+def with_names(authority: Authority, *names: str) -> KeyPair:
+    """A server certificate with names that our own authority would refuse to write."""
+    key = new_key()
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(authority.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(7)
+        .not_valid_before(real_now() - timedelta(hours=1))
+        .not_valid_after(real_now() + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False)
+        .sign(load_key(authority.key_der, "CA"), SHA256())
+    )
+    return KeyPair(cert_der=certificate.public_bytes(Encoding.DER), key_der=key_to_der(key))
 
 
 class HandshakeTests(TestCase):
@@ -103,7 +124,7 @@ class HandshakeTests(TestCase):
                 connection.transport.abortConnection()
 
     async def refused(self, pair: KeyPair | None, **options: Any) -> BaseException:
-        with self.assertRaises((SSL.Error, VerificationError)) as caught:
+        with self.assertRaises((SSL.Error, CertificateError)) as caught:
             await self.ask(pair, **options)
         error: BaseException = caught.exception
         return error
@@ -131,7 +152,14 @@ class HandshakeTests(TestCase):
         error = await self.refused(self.edge, ca=other)
         self.assertIn("certificate verify failed", str(error))
         for name in ("127.0.0.2", "other"):
-            self.assertIsInstance(await self.refused(self.edge, name=name), VerificationError)
+            self.assertIsInstance(await self.refused(self.edge, name=name), CertificateError)
+
+    async def test_unreadable_name(self) -> None:
+        """A name that is none, as Go's default has, neither hides the others nor lets all in."""
+        self.creator.current = self.hub(server=with_names(self.authority, "", "cloud"))
+        self.assertEqual(await self.ask(self.edge, name="cloud"), b"edge-1")
+        self.assertIsInstance(await self.refused(self.edge, name="other"), CertificateError)
+        self.assertIsInstance(await self.refused(self.edge), CertificateError)
 
     async def test_two_authorities(self) -> None:
         """While the CA is changed, edges of the old and of the new one get through."""
@@ -145,7 +173,7 @@ class HandshakeTests(TestCase):
         new = self.authority.issue_server(["renamed"], [], now=self.now)
         self.creator.current = self.hub(server=new)
         self.assertEqual(await self.ask(self.edge, name="renamed"), b"edge-1")
-        self.assertIsInstance(await self.refused(self.edge, name="cloud"), VerificationError)
+        self.assertIsInstance(await self.refused(self.edge, name="cloud"), CertificateError)
 
     async def test_optional_certificate(self) -> None:
         """The certificate port lets in who has no certificate, and asks who has one."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 from hypothesis import given
@@ -7,7 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import CertificateError
-from kubeedge_tx.security.identity import common_name, identify, is_node_name
+from kubeedge_tx.security.authority import Authority
+from kubeedge_tx.security.identity import common_name, identify, is_node_name, serves
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def subject(organization: str = "", name: str = "") -> x509.Name:
@@ -63,3 +68,22 @@ class IdentityTests(SynchronousTestCase):
         elif name:
             with self.assertRaises(CertificateError):
                 identify(subject("system:nodes", f"system:node:{name}"))
+
+
+class ServerNameTests(SynchronousTestCase):
+    """Which hosts a server's certificate is for."""
+
+    def test_names(self) -> None:
+        """Names whole or by a wildcard of one label, addresses as addresses, nothing else."""
+        authority = Authority.create(now=NOW)
+        pair = authority.issue_server(["Cloud.example", "*.lab.example"], ["10.0.0.1"], now=NOW)
+        certificate = x509.load_der_x509_certificate(pair.cert_der)
+        for host in ("cloud.example", "CLOUD.example.", "a.lab.example", "10.0.0.1"):
+            self.assertTrue(serves(certificate, host), host)
+        for host in ("example", "a.b.lab.example", "lab.example", "10.0.0.2", "x.cloud.example"):
+            self.assertFalse(serves(certificate, host), host)
+
+    def test_no_names(self) -> None:
+        """A certificate without alternative names is for nobody, whatever its CN says."""
+        certificate = Authority.create("cloud", now=NOW).certificate
+        self.assertFalse(serves(certificate, "cloud"))

@@ -7,7 +7,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from OpenSSL import SSL
-from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, succeed
 from twisted.internet.error import (
     ConnectError,
@@ -139,7 +138,7 @@ _NETWORK: Final = (
     RequestTransmissionFailed,
     ResponseFailed,
     SSL.Error,
-    VerificationError,
+    CertificateError,
 )
 """What a request fails with when the world is to blame."""
 
@@ -237,17 +236,12 @@ def _cause(error: BaseException) -> BaseException:
     reasons: list[Failure] = getattr(error, "reasons", None) or []
     causes = [_cause(reason.value) for reason in reasons if reason.value is not None]
     for cause in causes:
-        if isinstance(cause, SSL.Error | VerificationError):
+        if isinstance(cause, SSL.Error | CertificateError):
             return cause
     return causes[0] if causes else error
 
 
 def _why(cause: BaseException, host: str) -> str:
-    if isinstance(cause, VerificationError):
-        return (
-            f"its certificate is not valid for {host}; add that to the cloud's dnsNames or "
-            "advertiseAddress"
-        )
     if isinstance(cause, SSL.Error):
         reasons = [str(part[-1]) for part in cause.args[0]] if cause.args else []
         if "certificate verify failed" in reasons:
