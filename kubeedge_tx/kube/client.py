@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -25,6 +26,7 @@ from kubeedge_tx.api.resources import ResourceType
 from kubeedge_tx.errors import ConfigError, KubeError
 from kubeedge_tx.kube import config
 from kubeedge_tx.kube.interfaces import JSON_PATCH, MERGE_PATCH, IKubeClient
+from kubeedge_tx.kube.lanes import Lanes
 from kubeedge_tx.kube.watch import Feed, WatchThread
 
 RETRIES: Final = 3
@@ -35,6 +37,8 @@ STOP_SECONDS: Final = 8.0
 """How long a stop waits for calls under way."""
 RELOAD_SECONDS: Final = 10.0
 """Credentials that the server refuses are read again at most this often."""
+SIGNED_SECONDS: Final = 5.0
+"""How long credentials are used before they are looked at again: they may be a plugin's."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -91,6 +95,7 @@ class KubeClient(Service):
         self._random = random
         self._load = partial(config.load, kubeconfig, connections=pool_size + watches)
         self._calls = _pool(pool_size, "kube-calls")
+        self._lanes: Lanes[_Call, _Answer] = Lanes(reactor, self._calls, self._exchange)
         self._watching = _pool(watches, "kube-watches")
         self._watches = 0
         self._under_way = 0
@@ -99,6 +104,7 @@ class KubeClient(Service):
         self._retired: list[Any] = []
         self._loaded_at = 0.0
         self._used_files: tuple[object, ...] = ()
+        self._signed: tuple[float, Any, dict[str, str]] = (0.0, None, {})
 
     def ca_pem(self) -> Deferred[str]:
         """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
@@ -383,7 +389,7 @@ class KubeClient(Service):
             return KubeError(f"{what}: the client is not running", code=0), False
         self._under_way += 1
         try:
-            answer = await deferToThreadPool(self._reactor, self._calls, self._exchange, call)
+            answer = await self._lanes.submit(call)
         except _NotSent as error:
             return KubeError(f"{what}: API server not reached: {error}", code=0), True
         except _NoAnswer as error:
@@ -438,6 +444,20 @@ class KubeClient(Service):
         response = self._send(call, READ_SECONDS, preload=True)
         return _read_answer(response)
 
+    def _authorization(self, api: Any) -> dict[str, str]:
+        """Read what proves who we are; asking the package each time costs as much as a call."""
+        now = monotonic()
+        until, of, headers = self._signed
+        if of is api and now < until:
+            return headers
+        headers = {}
+        api.update_params_for_auth(headers, None, ["BearerToken"], "", "", None)
+        if config.credentials(api) != self._used_files:  # a plugin brought other certificates
+            self._used_files = config.credentials(api)
+            api.rest_client = type(api.rest_client)(api.configuration)
+        self._signed = now + SIGNED_SECONDS, api, headers
+        return headers
+
     def _open(self, call: _Call, read_seconds: float) -> Any:
         response = self._send(call, read_seconds, preload=False)
         if response.status >= 300:
@@ -450,11 +470,7 @@ class KubeClient(Service):
 
     def _send(self, call: _Call, read_seconds: float, *, preload: bool) -> Any:
         api = self._api
-        headers = dict(call.headers)
-        api.update_params_for_auth(headers, None, ["BearerToken"], call.path, call.method, None)
-        if config.credentials(api) != self._used_files:  # a plugin brought other certificates
-            self._used_files = config.credentials(api)
-            api.rest_client = type(api.rest_client)(api.configuration)
+        headers = {**call.headers, **self._authorization(api)}
         url = api.configuration.host.rstrip("/") + call.path
         if call.query:
             url += "?" + urlencode(call.query)

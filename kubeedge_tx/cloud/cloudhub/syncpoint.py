@@ -1,7 +1,7 @@
 """Which version of each object a node has confirmed, kept in the cluster.
 
 One ObjectSync (ClusterObjectSync for cluster scope) for each node and object, named
-``<node>.<uid>``. Created at the first acknowledgement, written at most once a second.
+``<node>.<uid>``. Created after the first acknowledgement, written at most once a second.
 Source: KubeEdge ``cloud/pkg/cloudhub/session`` and ``pkg/apis/reliablesyncs/v1alpha1``.
 """
 
@@ -27,7 +27,11 @@ from kubeedge_tx.kube.interfaces import IInformer, IKubeClient, IListener
 INTERVAL: Final = 1.0
 """Seconds between two writes for one object and node."""
 
-PARALLEL: Final = 16
+LINGER: Final = 0.5
+"""Seconds from an acknowledgement to its record: what is still to be sent goes first, and a
+record that is missing after a crash costs one repeated message."""
+
+PARALLEL: Final = 64
 """Writes under way at once."""
 
 FIRST_BACKOFF: Final = 1.0
@@ -128,12 +132,14 @@ class SyncPoint:
         cluster_object_syncs: IInformer,
         *,
         interval: float = INTERVAL,
+        linger: float = LINGER,
         parallel: int = PARALLEL,
     ) -> None:
         self._clock = clock
         self._kube = kube
         self._informers = {OBJECTSYNCS: object_syncs, CLUSTEROBJECTSYNCS: cluster_object_syncs}
         self._interval = interval
+        self._linger = linger
         self._parallel = parallel
         self._records: dict[Key, _Record] = {}
         self._waiting: list[tuple[float, Key]] = []
@@ -268,8 +274,9 @@ class SyncPoint:
     def _schedule(self, key: Key, record: _Record) -> None:
         if record.state != _IDLE:
             return
-        due = record.written_at + self._interval
-        if self._flushing or due <= self._clock.seconds():
+        now = self._clock.seconds()
+        due = max(record.written_at + self._interval, now + self._linger)
+        if self._flushing or due <= now:
             record.state = _READY
             self._ready.append(key)
             self._start_more()

@@ -48,7 +48,7 @@ class SyncPointTests(SynchronousTestCase):
             self.kube,
             self.kube.informer(OBJECTSYNCS),
             self.kube.informer(CLUSTEROBJECTSYNCS),
-            **options,
+            **{"linger": 0.0, **options},
         )
 
     def recorded_in_cluster(self, name: str = "edge-1.u") -> str | None:
@@ -90,6 +90,18 @@ class SyncPointTests(SynchronousTestCase):
         self.assertEqual(len(self.kube.made("create")), 1)
         self.clock.advance(10.0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_records_wait_for_deliveries(self) -> None:
+        """Half a second goes by first, and what is acknowledged meanwhile is in the same write."""
+        point = self.make(linger=0.5)
+        point.acked("edge-1", order("10"))
+        self.clock.advance(0.4)
+        point.acked("edge-1", order("11"))
+        self.assertIsNone(self.recorded_in_cluster())
+        self.assertEqual(point.recorded("edge-1", "default", "u"), "11")
+        self.clock.advance(0.2)
+        self.assertEqual(self.recorded_in_cluster(), "11")
+        self.assertEqual(len(self.kube.made("patch")), 1)
 
     def test_own_memory_is_newer_than_the_informer(self) -> None:
         """What was just confirmed counts before the API server has it."""
@@ -172,11 +184,11 @@ class SyncPointTests(SynchronousTestCase):
         self.assertEqual(len(self.point), 0)
 
     def test_bounded_parallelism(self) -> None:
-        """Three hundred nodes at once are sixteen calls at a time."""
+        """Three hundred nodes at once are 64 calls at a time."""
         self.kube.hold()
         for number in range(300):
             self.point.acked(f"edge-{number}", order("10"))
-        self.assertEqual(len(self.kube.made("create")), 16)
+        self.assertEqual(len(self.kube.made("create")), 64)
         self.kube.release()
         self.assertEqual(len(self.kube.all(OBJECTSYNCS)), 300)
 

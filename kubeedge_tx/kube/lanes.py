@@ -1,0 +1,66 @@
+"""Threads that make calls, a few at a time: handing one over costs as much as the call."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+MOST: Final = 8
+"""Calls that one thread takes at once; the first one's answer waits for the last."""
+
+
+class Lanes(Generic[A, B]):
+    """Do work in threads; when more waits than there are threads, each takes several pieces.
+
+    :param pool: runs the threads.
+    :param work: called in a thread.
+    """
+
+    def __init__(self, reactor: Any, pool: ThreadPool, work: Callable[[A], B]) -> None:
+        self._reactor = reactor
+        self._pool = pool
+        self._work = work
+        self._idle = pool.max
+        self._waiting: deque[tuple[A, Deferred[B]]] = deque()
+        self._looking = False
+
+    def submit(self, piece: A) -> Deferred[B]:
+        """Have one piece done; fires with what the work returned, or fails as it did."""
+        done: Deferred[B] = Deferred()
+        self._waiting.append((piece, done))
+        if self._idle and not self._looking:
+            # In the next turn: who submits one piece often submits more.
+            self._looking = True
+            self._reactor.callLater(0, self._look)
+        return done
+
+    def _look(self) -> None:
+        self._looking = False
+        while self._waiting and self._idle:
+            share = -(-len(self._waiting) // self._idle)
+            batch = [self._waiting.popleft() for _ in range(min(share, MOST))]
+            self._idle -= 1
+            self._pool.callInThread(self._run, batch)
+
+    def _run(self, batch: list[tuple[A, Deferred[B]]]) -> None:
+        results: list[tuple[Deferred[B], B | Failure]] = []
+        for piece, done in batch:
+            try:
+                results.append((done, self._work(piece)))
+            except Exception:  # noqa: BLE001 - whoever submitted it hears
+                results.append((done, Failure()))
+        self._reactor.callFromThread(self._done, results)
+
+    def _done(self, results: list[tuple[Deferred[B], B | Failure]]) -> None:
+        self._idle += 1
+        self._look()
+        for done, result in results:
+            done.callback(result)  # type: ignore[arg-type]  # a Failure is allowed
