@@ -89,7 +89,9 @@ def _configmap_update(obj: Object, old: Object) -> Errors:
             yield forbidden(field, _IMMUTABLE_DATA)
 
 
-def _decoded_length(text: str) -> int:
+def _decoded_length(text: str | None) -> int:
+    """How many bytes base64 stands for; null stands for none."""
+    text = text or ""
     return len(text) * 3 // 4 - text.count("=", -2)
 
 
@@ -122,9 +124,9 @@ def _secret(obj: Object) -> Errors:
         yield required(f"metadata.annotations[{annotation}]")
 
 
-def _is_json_object(encoded: str) -> bool:
+def _is_json_object(encoded: str | None) -> bool:
     try:
-        return isinstance(json.loads(base64.b64decode(encoded)), dict)
+        return isinstance(json.loads(base64.b64decode(encoded or "")), dict)
     except (ValueError, RecursionError):
         return False
 

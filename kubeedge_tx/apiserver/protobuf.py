@@ -15,14 +15,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from kubeedge_tx.apiserver.types import (
-    KINDS,
-    DecodeError,
-    Field,
-    TypeTable,
-    builtin_types,
-    format_time,
-)
+from kubeedge_tx.apiserver import godecode
+from kubeedge_tx.apiserver.timestamps import format_time
+from kubeedge_tx.apiserver.types import KINDS, Field, TypeTable, builtin_types
 from kubeedge_tx.errors import KubeEdgeError
 
 MAGIC: Final = b"k8s\x00"
@@ -65,8 +60,8 @@ def decode_object(body: bytes) -> dict[str, Any]:
         raise ProtobufError(f'no kind "{kind}" is registered for version "{api_version}"')
     table = builtin_types()
     try:
-        out, _ = table.decode(message, _Reader(table).message(message, raw, {}, 0))
-    except DecodeError as error:
+        out, _ = godecode.decode(message, _Reader(table).message(message, raw, {}, 0))
+    except godecode.DecodeError as error:
         raise ProtobufError(str(error)) from None
     return {"kind": kind, "apiVersion": api_version, **out}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 _FORM: Final = re.compile(r"([+-]?)(\d+(?:\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+|)\Z")
@@ -60,6 +61,7 @@ def _parts(text: str) -> tuple[Fraction, str]:
     return number, style
 
 
+@lru_cache(maxsize=2048)
 def canonical(text: str) -> str:
     """Write a quantity as the API server would give it back.
 

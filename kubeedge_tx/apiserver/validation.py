@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from kubeedge_tx.apiserver import defaults, names
+from kubeedge_tx.apiserver import defaults, godecode, names
 from kubeedge_tx.apiserver.fielderrors import (
     FieldError,
     forbidden,
@@ -22,7 +22,7 @@ from kubeedge_tx.apiserver.fielderrors import (
 )
 from kubeedge_tx.apiserver.kindvalidation import CHECKS, UPDATES
 from kubeedge_tx.apiserver.podvalidation import validate_pod_update
-from kubeedge_tx.apiserver.types import KINDS, DecodeError, builtin_types
+from kubeedge_tx.apiserver.types import KINDS
 
 Errors = Iterator[FieldError]
 Object = Mapping[str, Any]
@@ -63,8 +63,8 @@ def decode(kind: str, obj: Object) -> dict[str, Any]:
     if message is None:
         return dict(obj)
     try:
-        return builtin_types().decode(message, obj)[0]
-    except DecodeError as error:
+        return godecode.decode(message, obj)[0]
+    except godecode.DecodeError as error:
         raise ValueError(str(error)) from None
 
 
@@ -74,8 +74,8 @@ def unknown_fields(kind: str, obj: Object) -> list[str]:
     if message is None:
         return []
     try:
-        return builtin_types().decode(message, obj)[1]
-    except DecodeError:
+        return godecode.decode(message, obj)[1]
+    except godecode.DecodeError:
         # decode() says what is wrong; this is about names only.
         return []
 
