@@ -3,9 +3,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
-from unittest import SkipTest
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import WireError
 from kubeedge_tx.viaduct import codec
-
-VECTORS = Path(__file__).parents[2] / "tests" / "golden"
-SHARED = Path("/work/shared/vectors")
+from tests.recordings import lines
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -37,14 +33,6 @@ MESSAGES = st.builds(
 )
 
 
-def recording(name: str) -> list[dict[str, Any]]:
-    """Lines of a recording of real peers."""
-    for folder in (VECTORS, SHARED):
-        if (folder / name).exists():
-            return [json.loads(line) for line in (folder / name).read_text().splitlines()]
-    raise SkipTest(f"{name} is not here: it lies in the shared vectors folder")
-
-
 def same(ours: bytes, theirs: dict[str, Any]) -> bool:
     """Compare what we write with what Go wrote: it always writes both parts and content."""
     mine = json.loads(ours)
@@ -57,7 +45,7 @@ class RecordedTests(SynchronousTestCase):
 
     def check_session(self, name: str) -> int:
         count = 0
-        for event in recording(name):
+        for event in lines(name):
             if "message" not in event:
                 continue
             theirs = event["message"]
@@ -80,7 +68,7 @@ class RecordedTests(SynchronousTestCase):
 
     def test_encoder(self) -> None:
         """What upstream's own encoder writes is read: escapes, byte strings, empty parts."""
-        for line in recording("viaduct.jsonl"):
+        for line in lines("viaduct.jsonl"):
             message = codec.decode(line["ws_text"].encode())
             expected = line["message"]
             self.assertEqual(message.header.msg_id, expected["header"]["msg_id"])

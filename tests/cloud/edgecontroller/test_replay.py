@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-from unittest import SkipTest
 
 import msgspec
 
@@ -14,23 +12,16 @@ from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.beehive.route import with_node
 from tests.cloud.edgecontroller.rig import EdgeControllerCase
 from tests.cloud.rig import read
-
-SHARED = Path("/work/shared/vectors")
-HERE = Path(__file__).parents[2] / "golden"
+from tests.recordings import lines
 
 
 def recorded(name: str) -> list[tuple[str, Message]]:
     """Read a session: direction and message."""
-    for folder in (HERE, SHARED):
-        path = folder / name
-        if path.exists():
-            events = [json.loads(line) for line in path.read_text().splitlines()]
-            return [
-                (event["dir"], msgspec.convert(_raw(event["message"]), Message))
-                for event in events
-                if "message" in event
-            ]
-    raise SkipTest(f"{name} is not here: it lies in the shared vectors folder")
+    return [
+        (event["dir"], msgspec.convert(_raw(event["message"]), Message))
+        for event in lines(name)
+        if "message" in event
+    ]
 
 
 def _raw(message: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +10,8 @@ from kubeedge_tx.edge.edged.machine import Usage, read_machine, read_usage
 from kubeedge_tx.edge.edged.nodestatus import Engine, node_object, node_status
 from kubeedge_tx.edge.edged.settings import NodeSettings
 from tests.edge.edged.harness import EPOCH, MACHINE, USAGE, EdgedCase, make_pod
+from tests.recordings import lines
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "session-websocket.jsonl"
-SHARED = Path("/work/shared/vectors/session-websocket.jsonl")
-RECORDED = GOLDEN if GOLDEN.exists() else SHARED
 ENGINE = Engine(name="docker", version="28.0")
 
 
@@ -154,13 +151,10 @@ class NodeObjectTests(SynchronousTestCase):
 
 
 class RecordedNodeTests(SynchronousTestCase):
-    if not RECORDED.exists():
-        skip = f"{RECORDED} is not here"
-
     def test_same_shape(self) -> None:
         """Keys and types of our Node are those on the recorded wire."""
-        for line in RECORDED.read_text().splitlines():
-            message = json.loads(line).get("message") or {}
+        for event in lines("session-websocket.jsonl"):
+            message = event.get("message") or {}
             route = message.get("route", {})
             if (route.get("operation"), route.get("resource")) == ("insert", "null/node/go-edge-2"):
                 ours = node_object(settings(), MACHINE, USAGE, ENGINE, "0.1", EPOCH)
