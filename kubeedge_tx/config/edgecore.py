@@ -59,6 +59,8 @@ class EdgeHub(Block, frozen=True, kw_only=True):
     http_server: str = "https://127.0.0.1:10002"
     ack_window: Positive = 32
     """*Ours.* Objects in flight that we offer a cloud of our own kind."""
+    longest_reconnect_delay: Positive = 60
+    """*Ours.* Seconds; the longest pause before a cloud that threw us out is dialled again."""
 
 
 class EventBusTLS(Block, frozen=True, kw_only=True):

@@ -222,6 +222,7 @@ class EdgeCore(OrderedService):
             handshake_timeout=float(hub.websocket.handshake_timeout),
             write_deadline=float(hub.websocket.write_deadline),
             window=hub.ack_window,
+            longest_delay=float(hub.longest_reconnect_delay),
         )
 
     def _node_settings(self) -> NodeSettings:

@@ -91,12 +91,23 @@ class Backoff:
         self._unreachable_limit = unreachable_limit
         self._failures = 0
         self._unreached = 0
+        self._displaced = False
+
+    def displaced(self) -> None:
+        """Note that another edge of our name took our place: the next pause is a long one.
+
+        Who comes back at once throws the other out, which then comes back at once.
+        """
+        self._displaced = True
 
     def next(self, *, reached: bool) -> float:
         """Seconds to wait now.
 
         :param reached: the cloud answered, or had; it did not let us in, or threw us out.
         """
+        if self._displaced:
+            self._displaced = False
+            return self._random.uniform(self.limit / 2, self.limit)
         if reached:
             limit, count = self.limit, self._failures
             self._failures += 1

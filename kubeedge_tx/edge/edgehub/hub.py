@@ -35,6 +35,8 @@ EXPIRE_INTERVAL: Final = 600.0
 """Seconds between two looks for messages that have become too old."""
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds a peer has to answer our closing handshake when the process stops."""
+REPLACED: Final = "4409 "
+"""What a reason begins with when our cloud gave our place to a newer connection."""
 
 _TOLD: Final = (names.GROUP_TWIN, names.GROUP_META, names.GROUP_BUS, names.GROUP_EDGED)
 """Groups that hear of the connection."""
@@ -183,6 +185,13 @@ class EdgeHub:
         if self._channel is None:
             return  # it never opened; whoever dialled hears why
         self._log.warn("the connection to the cloud is gone: {why}", why=reason)
+        if reason.startswith(REPLACED):
+            self._log.warn(
+                "another edge has connected as {node}: if two machines use this name, stop one "
+                "of them and give it another (modules.edged.hostnameOverride)",
+                node=self._settings.node_name,
+            )
+            self._backoff.displaced()
         self._earlier_resends = self.resends
         self._channel = self._pump = None
         on_purpose, self._on_purpose = self._on_purpose, False

@@ -61,6 +61,14 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual(pauses[:8], [1, 2, 4, 8, 16, 32, 60, 60])
         self.assertEqual(pauses[-1], 60)
 
+    def test_displaced(self) -> None:
+        """Who lost its place to another edge of its name waits long, once."""
+        for seed in range(100):
+            backoff = Backoff(random.Random(seed), first=1, limit=60, unreachable_limit=3)
+            backoff.displaced()
+            self.assertTrue(30 <= backoff.next(reached=True) <= 60)
+            self.assertLessEqual(backoff.next(reached=True), 1)
+
 
 class KeepConnectedTests(SynchronousTestCase):
     """The loop, with the time in hand."""
