@@ -13,7 +13,7 @@ from kubeedge_tx.apiserver import tables
 from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.negotiation import JSON, PARTIAL, TABLE, Format
 from kubeedge_tx.apiserver.registry import KindInfo
-from kubeedge_tx.apiserver.store import Item
+from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.verbs import served
 
 encode: Final = msgspec.json.Encoder().encode

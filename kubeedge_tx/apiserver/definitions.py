@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from kubeedge_tx.apiserver.deletion import DeleteOptions, Deletion
 from kubeedge_tx.apiserver.kinds import CRD_FINALIZER
 from kubeedge_tx.apiserver.meta import Object
+from kubeedge_tx.apiserver.shelf import DELETED, Event
 from kubeedge_tx.apiserver.status import ApiError
-from kubeedge_tx.apiserver.store import DELETED, Event
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.errors import StoreError

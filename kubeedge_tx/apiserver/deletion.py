@@ -16,7 +16,7 @@ from kubeedge_tx.apiserver import status
 from kubeedge_tx.apiserver.kinds import is_released
 from kubeedge_tx.apiserver.meta import Object, replaced, rfc3339, seconds
 from kubeedge_tx.apiserver.registry import KindInfo
-from kubeedge_tx.apiserver.store import Item
+from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.verbs import Verbs
 
 _PROTECTED: Final = ("default", "kube-system", "kube-public")

@@ -10,8 +10,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kubeedge_tx.apiserver.meta import Object, rfc3339, seconds
+from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.status import ApiError
-from kubeedge_tx.apiserver.store import Item
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.errors import StoreError
 

@@ -20,7 +20,7 @@ from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.reviews import Reviews
 from kubeedge_tx.apiserver.selection import Selection
-from kubeedge_tx.apiserver.store import ADDED, Compacted, Item
+from kubeedge_tx.apiserver.shelf import ADDED, Compacted, Item
 from kubeedge_tx.apiserver.verbs import Verbs, served
 from kubeedge_tx.apiserver.watch import Lines, WatchStream, error_line, too_old
 
@@ -31,6 +31,10 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 
 WATCH_SECONDS: Final = 1800
 """How long a watch lasts that does not say."""
+
+MAX_BACKLOG: Final = 10_000
+"""Writes waiting for the disk beyond which new ones are refused with 429."""
+_READING: Final = ("get", "list", "watch")
 
 Reply = Answer | Deferred[Answer] | None
 """``None`` for a watch, which writes by itself."""
@@ -68,6 +72,10 @@ class Handlers:
 
         :raises ApiError: the answer is that error.
         """
+        if call.target.verb not in _READING and self._store.backlog > MAX_BACKLOG:
+            raise status.too_many_requests(
+                "the server has too many writes waiting for the disk; try again", 1
+            )
         return self._table[call.target.verb](call)
 
     def end_watches(self) -> None:

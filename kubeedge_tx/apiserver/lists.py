@@ -11,7 +11,8 @@ import msgspec
 from kubeedge_tx.apiserver import status
 from kubeedge_tx.apiserver.calls import Call
 from kubeedge_tx.apiserver.selection import Selection
-from kubeedge_tx.apiserver.store import Compacted, Item, ObjectStore
+from kubeedge_tx.apiserver.shelf import Compacted, Item
+from kubeedge_tx.apiserver.store import ObjectStore
 
 _TOO_OLD = (
     "The provided continue parameter is too old to display a consistent list result. You must "

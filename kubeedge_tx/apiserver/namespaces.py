@@ -11,8 +11,8 @@ from kubeedge_tx.apiserver.deletion import DeleteOptions, Deletion
 from kubeedge_tx.apiserver.meta import Object, replaced
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.services import KUBERNETES_IP
+from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
 from kubeedge_tx.apiserver.status import ApiError
-from kubeedge_tx.apiserver.store import DELETED, Event, Item
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.errors import StoreError

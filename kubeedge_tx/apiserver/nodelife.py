@@ -17,8 +17,8 @@ from kubeedge_tx.api.resources import NODE_LEASE_NAMESPACE
 from kubeedge_tx.apiserver.deletion import DeleteOptions, Deletion
 from kubeedge_tx.apiserver.eventlog import EventRecorder
 from kubeedge_tx.apiserver.meta import Object, rfc3339
+from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
 from kubeedge_tx.apiserver.status import ApiError
-from kubeedge_tx.apiserver.store import DELETED, Event, Item
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.errors import StoreError
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kubeedge_tx.apiserver.meta import Object
-from kubeedge_tx.apiserver.store import DELETED, Event, Item, ObjectStore
+from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
+from kubeedge_tx.apiserver.store import ObjectStore
 
 
 class PodIndex:

@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 from kubeedge_tx.apiserver import status
 from kubeedge_tx.apiserver.meta import Object, replaced, rfc3339
 from kubeedge_tx.apiserver.registry import KindInfo
-from kubeedge_tx.apiserver.store import Item
+from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.verbs import Verbs
 
 

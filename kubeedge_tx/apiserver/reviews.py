@@ -8,7 +8,8 @@ from kubeedge_tx.apiserver import fielderrors, status
 from kubeedge_tx.apiserver.auth import Authenticator, Authorizer, User
 from kubeedge_tx.apiserver.meta import Object, rfc3339
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
-from kubeedge_tx.apiserver.store import Item, ObjectStore
+from kubeedge_tx.apiserver.shelf import Item
+from kubeedge_tx.apiserver.store import ObjectStore
 from kubeedge_tx.apiserver.targets import Target
 from kubeedge_tx.apiserver.tokens import AUDIENCE, MAX_SECONDS, MIN_SECONDS, Bound, Tokens
 

@@ -12,8 +12,8 @@ from kubeedge_tx.apiserver import placement, pods
 from kubeedge_tx.apiserver.eventlog import EventRecorder
 from kubeedge_tx.apiserver.meta import Object, rfc3339
 from kubeedge_tx.apiserver.podindex import PodIndex
+from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
 from kubeedge_tx.apiserver.status import ApiError
-from kubeedge_tx.apiserver.store import DELETED, Event, Item
 from kubeedge_tx.apiserver.verbs import Verbs
 
 NAME: Final = "default-scheduler"

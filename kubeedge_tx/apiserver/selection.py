@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from kubeedge_tx.apiserver import fieldselect, status
 from kubeedge_tx.apiserver.registry import KindInfo
-from kubeedge_tx.apiserver.store import Item, Shelf
+from kubeedge_tx.apiserver.shelf import Item, Shelf
 from kubeedge_tx.kube.selectors import Selector, parse_field_selector, parse_label_selector
 
 

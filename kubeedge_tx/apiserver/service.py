@@ -7,7 +7,7 @@ import platform
 import secrets
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from ipaddress import ip_address
 from pathlib import Path
@@ -71,6 +71,7 @@ class ApiServerService(Service):
     :param new_uid: makes UUIDs as text.
     :param new_suffix: makes ends of generated names.
     :param max_events: how many events per resource a watch may lag behind.
+    :param names: more names and addresses that the server's certificate is for.
     """
 
     name = "apiserver"
@@ -87,6 +88,7 @@ class ApiServerService(Service):
         new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         new_suffix: Callable[[], str] = random_suffix,
         max_events: int = 10_000,
+        names: Sequence[str] = (),
     ) -> None:
         self._reactor = reactor
         self._data_dir = data_dir
@@ -95,6 +97,7 @@ class ApiServerService(Service):
         self._new_uid = new_uid
         self._new_suffix = new_suffix
         self._max_events = max_events
+        self._names = tuple(names)
         self.port = port
         """The port asked for; once started, the one that is bound."""
         self.kubeconfig = data_dir / "admin.kubeconfig"
@@ -199,6 +202,7 @@ class ApiServerService(Service):
         resource = ApiResource(self.registry, authenticator, authorizer, handlers, paths)
         site = ApiSite(resource, self._reactor)
         self._stop_steps.append(lambda: Deferred.fromCoroutine(site.close_connections()))
+        self._stop_steps.append(verbs.store.when_idle)  # what was accepted gets its answer
         self._stop_steps.append(handlers.end_watches)
         return site
 
@@ -247,18 +251,15 @@ class ApiServerService(Service):
         return authority
 
     def _server_pair(self, authority: Authority) -> KeyPair:
-        names = [*_DNS_NAMES]
-        host = socket.gethostname()
-        if host and host.isascii() and host not in names:
-            names.append(host)
+        names = list(_DNS_NAMES)
         addresses = ["127.0.0.1", "::1", KUBERNETES_IP]
-        try:
-            own = str(ip_address(self._interface))
-            if own not in addresses and not ip_address(own).is_unspecified:
-                addresses.append(own)
-        except ValueError:
-            if self._interface:
-                names.append(self._interface)
+        for own in (self._interface, socket.gethostname(), *self._names):
+            try:
+                if not ip_address(own).is_unspecified:
+                    addresses.append(own)
+            except ValueError:
+                if own and own.isascii():
+                    names.append(own)
         return authority.issue_server(names, addresses, now=utc(self._wall_clock()))
 
     def _admin_token(self) -> str:

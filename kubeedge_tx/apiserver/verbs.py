@@ -17,7 +17,8 @@ from kubeedge_tx.apiserver.content import Content
 from kubeedge_tx.apiserver.meta import SYSTEM, Object, arrange, rfc3339
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
 from kubeedge_tx.apiserver.services import ServiceAddresses
-from kubeedge_tx.apiserver.store import Item, ObjectStore
+from kubeedge_tx.apiserver.shelf import Item
+from kubeedge_tx.apiserver.store import ObjectStore
 
 NAMESPACES: Final = "namespaces"
 _GENERATED_TRIES: Final = 8

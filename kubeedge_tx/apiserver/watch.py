@@ -15,14 +15,8 @@ from kubeedge_tx.apiserver.meta import Object, replaced
 from kubeedge_tx.apiserver.negotiation import TABLE, Format
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.selection import Selection
-from kubeedge_tx.apiserver.store import (
-    ADDED,
-    DELETED,
-    Compacted,
-    Event,
-    Item,
-    ObjectStore,
-)
+from kubeedge_tx.apiserver.shelf import ADDED, DELETED, Compacted, Event, Item
+from kubeedge_tx.apiserver.store import ObjectStore
 from kubeedge_tx.apiserver.verbs import served
 
 BOOKMARK_SECONDS: Final = 60.0

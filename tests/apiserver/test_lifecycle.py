@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import gatherResults
 
+from kubeedge_tx.apiserver import handlers
 from tests.apiserver.running import ServerCase
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -140,6 +141,14 @@ class RequestTests(ServerCase):
         await self.refused(422, "POST", f"{MAPS}?fieldValidation=Hard", {"metadata": {"name": "a"}})
         await self.refused(422, "DELETE", f"{MAPS}/kube-root-ca.crt?propagationPolicy=Never")
         await self.refused(404, "GET", f"{MAPS}/a")
+
+    async def test_overload(self) -> None:
+        """When the disk cannot follow, writers are told to come back; readers are served."""
+        self.patch(handlers, "MAX_BACKLOG", -1)
+        reply = await self.client.ask("POST", MAPS, {"metadata": {"name": "a"}})
+        self.assertEqual((reply.code, reply.json["reason"]), (429, "TooManyRequests"))
+        self.assertEqual(reply.header("retry-after"), "1")
+        self.assertEqual((await self.client.ask("GET", MAPS)).code, 200)
 
     async def test_no_content_in_errors(self) -> None:
         """A secret that cannot be read is not repeated in the answer."""

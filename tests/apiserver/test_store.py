@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.apiserver.store import DELETED, Compacted, Event, ObjectStore
+from kubeedge_tx.apiserver.shelf import DELETED, Compacted, Event
+from kubeedge_tx.apiserver.store import ObjectStore
 from kubeedge_tx.errors import StoreError
 from tests.apiserver.direct import DirectDatabase
 
