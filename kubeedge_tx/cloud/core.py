@@ -25,14 +25,12 @@ from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
-from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security import contexts
-from kubeedge_tx.security.identity import identify
 
 _DELIVERED: Final = (resources.NODES, resources.PODS, resources.CONFIGMAPS, resources.SECRETS)
 """What edges get, and confirm."""
@@ -85,7 +83,7 @@ class CloudCore(OrderedService):
                 kind,
                 clock=reactor,
                 random=random.random,
-                label_selector=resources.EDGE_ROLE_LABEL if kind is resources.NODES else "",
+                label_selector=f"{resources.EDGE_ROLE_LABEL}=" if kind is resources.NODES else "",
             )
             for kind in (
                 *_DELIVERED,
@@ -131,7 +129,6 @@ class CloudCore(OrderedService):
             context_factory=contexts.hub_server(
                 keys.authority.cert_pem, keys.server.cert_pem, keys.server.key_pem
             ),
-            identify=node_of,
             syncpoint=syncpoint,
             kube_ca=await client.ca_pem(),
             metrics=metrics,
@@ -146,6 +143,7 @@ class CloudCore(OrderedService):
             secrets=informers[resources.SECRETS],
             cloud_ip=addresses[0],
             now_ms=_now_ms,
+            impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
         )
         modules: list[Any] = [hub, edge_controller]
         if config.modules.sync_controller.enable:
@@ -234,17 +232,6 @@ class CloudCore(OrderedService):
             "Calls to the API server that recorded confirmed versions, since the start.",
             read=lambda: float(syncpoint.writes),
         )
-
-
-def node_of(transport: Any) -> str | None:
-    """Read whose client certificate a TLS transport has: see :class:`CloudHub`."""
-    certificate = transport.getPeerCertificate()
-    if certificate is None:
-        return None
-    try:
-        return identify(certificate.to_cryptography().subject).node
-    except CertificateError:
-        return None
 
 
 def _given(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -72,10 +72,11 @@ class AuthorizationMode(Block, frozen=True, kw_only=True):
 
 
 class Authorization(Block, frozen=True, kw_only=True):
-    """Kept for upstream's files: which node may say what is always enforced here."""
+    """Let the API server judge what a node asks for, beside our own rules, which always hold."""
 
     enable: bool = False
     debug: bool = True
+    """While true, ``enable`` does nothing; otherwise calls for a node impersonate it."""
     modes: tuple[AuthorizationMode, ...] = (AuthorizationMode(node=AuthorizationMode.Node()),)
 
 

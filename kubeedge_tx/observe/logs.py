@@ -18,12 +18,8 @@ from zope.interface import implementer
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 
-_QUIET: Final = (
-    "twisted.web.",  # a line for each request and each connection
-    "twisted.internet.protocol",
-    "autobahn",
-)
-"""Namespaces whose ``info`` is another program's ``debug``."""
+_QUIET: Final = ("twisted", "autobahn", "log_legacy")
+"""Namespaces whose ``info`` (every listener, every request) is another program's ``debug``."""
 
 
 def observer(stream: TextIO, *, level: str, form: str) -> ILogObserver:

@@ -7,7 +7,7 @@ import msgspec
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.viaduct import codec
 from tests.edge.edgecase import EdgeCase
-from tests.viaduct.test_codec import recording
+from tests.recordings import lines
 
 Facts = tuple[str, str, str, str, str, Any]
 
@@ -48,7 +48,7 @@ class RecordedTests(EdgeCase):
                     our_asked.append(facts(each, ""))
             return sent
 
-        for event in recording(name):
+        for event in lines(name):
             self.clock.advance(event["t"] - before)
             self.settle()
             before = event["t"]

@@ -224,7 +224,8 @@ class KeyStore:
                 if not reason:
                     return None
                 # Other clouds of this cluster may have asked for the others.
-                names = list(dict.fromkeys([*names, *has]))
+                kept = [name for name in has if name.value]  # Go writes an empty one by default
+                names = list(dict.fromkeys([*names, *kept]))
             made = authority.issue_server(
                 [n.value for n in names if isinstance(n, x509.DNSName)],
                 [str(n.value) for n in names if isinstance(n, x509.IPAddress)],

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kubeedge_tx.beehive.message import Header, Message, Route
 from kubeedge_tx.cloud.cloudhub.admission import refusal
 from kubeedge_tx.viaduct import codec
-from tests.viaduct.test_codec import recording
+from tests.recordings import lines
 
 
 class AdmissionTests(SynchronousTestCase):
@@ -22,7 +22,7 @@ class AdmissionTests(SynchronousTestCase):
     def test_recorded_sessions(self) -> None:
         """Everything that a real edge said in the recordings is allowed."""
         for name in ("session-websocket.jsonl", "session-restart.jsonl"):
-            for event in recording(name):
+            for event in lines(name):
                 if event["dir"] != "edge>cloud":
                     continue
                 if "http" in event:

@@ -7,8 +7,8 @@ from kubeedge_tx.api.resources import CLUSTEROBJECTSYNCS, OBJECTSYNCS
 from kubeedge_tx.beehive.message import Message, raw
 from kubeedge_tx.viaduct import codec
 from tests.cloud.cloudhub.hubcase import HubCase
+from tests.recordings import lines
 from tests.viaduct.link import Link
-from tests.viaduct.test_codec import recording
 
 
 class RecordedTests(HubCase):
@@ -27,7 +27,7 @@ class RecordedTests(HubCase):
         link: Link | None = None
         node = ""
         began = 0.0
-        for event in recording(name):
+        for event in lines(name):
             while self.clock.seconds() - began < event["t"]:
                 self.clock.advance(min(1.0, event["t"] - (self.clock.seconds() - began)))
                 self.flush()
