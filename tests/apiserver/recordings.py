@@ -1,4 +1,4 @@
-"""The recorded exchanges of vectors/, for the tests of the pure half."""
+"""The recorded exchanges in tests/golden, for the tests of the pure half."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from twisted.trial.unittest import SkipTest
-
 GOLDEN = Path(__file__).parents[1] / "golden"
-SHARED = Path("/work/shared/vectors")
 KUBECTL = ("kubectl-1.20.jsonl", "kubectl-1.32.jsonl", "kubectl-1.36.jsonl")
 
 
 def exchanges(name: str) -> list[dict[str, Any]]:
-    """The lines of a recording, in order; skips the test where it is not there."""
-    for folder in (GOLDEN, SHARED):
-        path = folder / name
-        if path.exists():
-            return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    raise SkipTest(f"{name} is not here: it lies in the shared vectors folder")
+    """The lines of a recording, in order."""
+    return [json.loads(line) for line in (GOLDEN / name).read_text("utf-8").splitlines()]
 
 
 def named(what: str) -> dict[str, Any]:
