@@ -19,7 +19,7 @@ __all__ = ["v2_document", "v2_protobuf", "v3_document", "v3_index"]
 
 _TITLE: Final = "KubeEdge-TX"
 _VERSION: Final = "v1.36.0"
-_EDITION: Final = 1
+_EDITION: Final = 2
 """To be raised when the documents change without a change of the kinds: part of their hash."""
 
 _PATCH_TYPES: Final = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, Protocol
 
-from kubeedge_tx.apiserver.types import KINDS, Field, builtin_types
+from kubeedge_tx.apiserver.types import KINDS, Field, builtin_types, descriptions
 
 _EXTENSIONS_GROUP: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
 _PREFIXES: Final = (
@@ -176,17 +176,25 @@ class Schemas:
         if name in self.definitions:
             return name
         made: dict[str, Any] = {"type": "object"}
+        texts = descriptions()
+        if message in texts:
+            made["description"] = texts[message]
         self.definitions[name] = made
         fields = builtin_types().flat[message]
         if fields:
-            made["properties"] = {field: self._property(fields[field]) for field in sorted(fields)}
+            made["properties"] = {
+                field: self._property(fields[field], texts.get(f"{message}.{field}", ""))
+                for field in sorted(fields)
+            }
         needed = sorted(field.name for field in fields.values() if field.required)
         if needed:
             made["required"] = needed
         return name
 
-    def _property(self, field: Field) -> dict[str, Any]:
+    def _property(self, field: Field, text: str) -> dict[str, Any]:
         made = self._type(field.type)
+        if text:
+            made["description"] = text
         if field.merge or field.retain_keys:
             strategies = ["merge"] * field.merge + ["retainKeys"] * field.retain_keys
             if field.merge_key:

@@ -86,13 +86,24 @@ class TypeTable:
 @cache
 def builtin_types() -> TypeTable:
     """Load the table that ships with this package."""
-    raw = json.loads(files("kubeedge_tx.apiserver").joinpath("data/types.json").read_text("utf-8"))
+    raw = _data("types.json")
     messages = {
         message: {name: _field(name, entry) for name, entry in fields.items()}
         for message, fields in raw.items()
     }
     flat = {message: dict(_flatten(messages, message)) for message in messages}
     return TypeTable(messages, flat)
+
+
+@cache
+def descriptions() -> Mapping[str, str]:
+    """What messages (``core.v1.Pod``) and fields (``core.v1.Pod.spec``) are, for ``explain``."""
+    found: dict[str, str] = _data("descriptions.json")
+    return found
+
+
+def _data(name: str) -> Any:
+    return json.loads(files("kubeedge_tx.apiserver").joinpath(f"data/{name}").read_text("utf-8"))
 
 
 def _field(name: str, entry: list[Any]) -> Field:

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase as TestCase
 
 from kubeedge_tx.apiserver import openapi
 from kubeedge_tx.apiserver.registry import BUILT_IN, KindInfo, custom_kinds
-from kubeedge_tx.apiserver.types import builtin_types
+from kubeedge_tx.apiserver.types import builtin_types, descriptions
 
 
 def kinds() -> list[KindInfo]:
@@ -216,6 +216,19 @@ class DocumentTests(TestCase):
         self.assertEqual(changed, {"apis/rules.kubeedge.io/v1"})
         self.assertIsNone(openapi.v3_document("apis/nothing/v1", kinds()))
         self.assertTrue(json.dumps(index))
+
+    def test_descriptions(self) -> None:
+        """Every description belongs to a message or field that exists, and is shown."""
+        definitions = openapi.v2_document(kinds())["definitions"]
+        flat = builtin_types().flat
+        for name, text in descriptions().items():
+            message, _, field = name.rpartition(".")
+            self.assertTrue(name in flat or field in flat[message], name)
+            self.assertTrue(text.endswith("."), name)
+        pod = definitions["io.k8s.api.core.v1.Pod"]
+        self.assertEqual(pod["description"], descriptions()["core.v1.Pod"])
+        spec = definitions["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"]
+        self.assertEqual(spec["description"], descriptions()["core.v1.PodSpec.containers"])
 
     def test_fields_are_complete(self) -> None:
         """Every field of every message that is reached is a property, and nothing else."""
