@@ -30,6 +30,12 @@ ROUTER: Final = "router"
 TASKMANAGER: Final = "taskmanager"
 CLOUDSTREAM: Final = "cloudStream"
 
+UNACKED_TYPES: Final = frozenset(
+    {"lease", "nodepatch", "podpatch", "podstatus", "certificatesigningrequest"}
+)
+"""Types whose answers the cloud sends once, waiting for no acknowledgement.
+Source: KubeEdge ``cloud/pkg/cloudhub/common/util``."""
+
 # Edge modules, and the groups they are in
 EDGEHUB: Final = "websocket"
 METAMANAGER: Final = "metamanager"

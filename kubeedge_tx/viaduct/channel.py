@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from kubeedge_tx.viaduct.interfaces import IChannelUser
 
 WINDOW_HEADER: Final = "KubeEdge-Tx-Window"
-"""Handshake header of our own edge: how many acknowledged messages it takes in flight."""
+"""Handshake header of our own edge: how many acknowledged messages it takes in flight.
+
+Our own cloud answers with the same header; no other peer sends it.
+"""
+
+_OURS: Final = WINDOW_HEADER.lower()
 
 RESERVED: Final = frozenset({"ping", "pong", "config"})
 """Operations that the transport answers itself. Source: KubeEdge ``pkg/viaduct``."""
@@ -111,6 +116,7 @@ class Channel:
     :ivar is_writable: whether :meth:`send` reaches the socket soon; ``False`` as soon as
         the channel is closing. Sending all the same buffers without limit.
     :ivar is_open: whether :meth:`send` sends at all.
+    :ivar is_ours: whether the peer is of our own kind, and not KubeEdge's.
     """
 
     __slots__ = (
@@ -121,6 +127,7 @@ class Channel:
         "_user",
         "_websocket",
         "is_open",
+        "is_ours",
         "is_writable",
         "peer",
         "why",
@@ -134,6 +141,7 @@ class Channel:
         self._unready = 0
         self._unwritable_since = 0.0
         self.is_open = self.is_writable = True
+        self.is_ours: bool = websocket.is_ours
         self.peer: str = websocket.peer
         self.why = ""
         settings = context.settings
@@ -316,6 +324,7 @@ class _Forwarding:
     context: _Context
     user: IChannelUser | None = None
     channel: Channel | None = None
+    is_ours = False
 
     def dataReceived(self, data: bytes) -> None:
         if self.channel is not None:
@@ -358,7 +367,7 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
 
     admit: Callable[[Handshake], IChannelUser]
 
-    def onConnect(self, request: Any) -> None:
+    def onConnect(self, request: Any) -> tuple[None, dict[str, str]] | None:
         headers = request.headers
         origin = headers.get("origin")
         if (
@@ -380,6 +389,8 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
         except Exception:  # noqa: BLE001 - Autobahn would send the text to the client
             Channel._log.failure("the handshake of {peer} broke", peer=self.peer)
             raise ConnectionDeny(500, "internal error") from None
+        self.is_ours = _OURS in headers
+        return (None, {WINDOW_HEADER: headers[_OURS]}) if self.is_ours else None
 
     def send_text(self, frame: bytes) -> None:
         size = len(frame)
@@ -397,6 +408,9 @@ class _ClientProtocol(_Forwarding, WebSocketClientProtocol):  # type: ignore[mis
 
     settled: Deferred[None]
     """Fires when the WebSocket is open, or will never be."""
+
+    def onConnect(self, response: Any) -> None:
+        self.is_ours = _OURS in response.headers
 
     def onOpen(self) -> None:
         super().onOpen()

@@ -116,7 +116,7 @@ def _has_engine(report: Report) -> bool:
         client.ping()
     except DockerException as error:
         where = os.environ.get("DOCKER_HOST", "the default socket")
-        report.problem(f"pod on docker: no engine answers at {where}: {type(error).__name__}")
+        report.problem(f"pod on docker: no engine answers at {where}: {error}")
         return False
     ensure_busybox(client)
     client.close()

@@ -13,8 +13,8 @@ from tests.bench.processes import NAMESPACE, Bench, Process, wait_for
 from tests.bench.relay import Relay
 
 NODE = "bench-link"
-AWAY = 15.0
-"""Seconds without a link."""
+AWAY = {"refused": 15.0, "swallowed": 40.0}
+"""Seconds without a link; when nothing gets through, long enough for both ends to notice."""
 CHANGES = 20
 
 
@@ -39,9 +39,16 @@ def run(report: Report, repeat: int) -> None:
 
         try:
             for how, cut in (("refused", relay.refuse), ("swallowed", relay.swallow)):
-                with report.about("reconnect", f"link {how} for {AWAY:g} s, {bench.api_kind}"):
+                with report.about("reconnect", f"link {how} for {AWAY[how]:g} s, {bench.api_kind}"):
                     report.say(f"reconnect: link {how}")
-                    _away(report, bench, edge, relay, cut, arrives, repeat)
+                    _away(report, bench, edge, relay, AWAY[how], cut, arrives, repeat)
+            bench.fix_ports()
+            edge.stop()
+            edge = bench.edge(NODE)
+            edge.start()
+            edge.ports()
+            wait_for("the connection", lambda: _connected(bench, edge))
+            time.sleep(3)
             with report.about("reconnect", f"cloud killed -9, restarted at once, {bench.api_kind}"):
                 report.say("reconnect: cloud killed")
                 _killed(report, bench, edge, arrives, repeat)
@@ -72,6 +79,7 @@ def _away(
     bench: Bench,
     edge: Process,
     relay: Relay,
+    away: float,
     cut: Callable[[], None],
     arrives: Callable[[str], Callable[[], bool]],
     repeat: int,
@@ -81,7 +89,7 @@ def _away(
         cut()
         for change in range(CHANGES):
             _write(bench, f"change {number}.{change}")
-            time.sleep(AWAY / CHANGES)
+            time.sleep(away / CHANGES)
         text = f"change {number}.{CHANGES - 1}"
         started = time.monotonic()
         relay.heal()
@@ -113,7 +121,6 @@ def _killed(
     arrives: Callable[[str], Callable[[], bool]],
     repeat: int,
 ) -> None:
-    bench.fix_ports()
     starts, after_ready, changed = [], [], []
     for number in range(repeat):
         connects = _connects(bench, edge)

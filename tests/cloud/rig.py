@@ -65,11 +65,12 @@ def from_edge(operation: str, resource: str, content: Any = None, source: str = 
     )
 
 
-def connected(node: str) -> Message:
+def connected(node: str, window: int = 0) -> Message:
     """CloudHub's word that a session has opened."""
     return Message(
         Header(msg_id="c1", timestamp=NOW_MS),
         Route("cloudhub", "resource", "connected", f"node/{node}"),
+        raw({"client_id": node, "event_type": "connected", "window": window}),
     )
 
 

@@ -13,6 +13,7 @@ class FakeChannel:
     """What EdgeHub sees of a channel."""
 
     peer = "tcp4:192.0.2.1:10000"
+    is_ours = False
 
     def __init__(self, user: Any) -> None:
         self.user = user

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.viaduct import codec
-from kubeedge_tx.viaduct.channel import Handshake, HandshakeRefused, connect
+from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Handshake, HandshakeRefused, connect
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from tests.viaduct.link import ChannelCase, Memory, User, Wire, factory
 
@@ -40,6 +40,17 @@ class OpenTests(ChannelCase):
         self.assertEqual(shake.headers["node_id"], "edge-1")
         self.assertIsNone(link.websocket.websocket_protocol_in_use)
         self.assertEqual(link.websocket.websocket_extensions_in_use, [])
+
+    def test_our_own_kind(self) -> None:
+        """Each end knows whether the other is ours; to a Go edge nothing is said of it."""
+        link, user = self.open(headers={WINDOW_HEADER: "32"})
+        assert user.channel is not None and link.channel is not None
+        self.assertTrue(user.channel.is_ours)
+        self.assertTrue(link.channel.is_ours)
+        link, user = self.open()
+        assert user.channel is not None and link.channel is not None
+        self.assertFalse(user.channel.is_ours)
+        self.assertFalse(link.channel.is_ours)
 
     def test_refused(self) -> None:
         """A refused client learns status and reason; its user hears the end exactly once."""

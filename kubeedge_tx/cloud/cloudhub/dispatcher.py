@@ -252,8 +252,11 @@ class MessageDispatcher:
             return self._to(module, self._prefixed(node, message))
         return None
 
-    def tell(self, node: str, operation: str) -> None:
-        """Tell the controllers that a node has connected or disconnected."""
+    def tell(self, node: str, operation: str, window: int = 0) -> None:
+        """Tell the controllers that a node has connected or disconnected.
+
+        :param window: that of the session; 0 for a Go edge.
+        """
         for module in (names.EDGECONTROLLER, names.SYNCCONTROLLER):
             if self._bus.has(module):
                 self._bus.send(
@@ -263,7 +266,7 @@ class MessageDispatcher:
                         group=names.GROUP_RESOURCE,
                         operation=operation,
                         resource=f"node/{node}",
-                        content={"client_id": node, "event_type": operation},
+                        content={"client_id": node, "event_type": operation, "window": window},
                     ),
                 )
 

@@ -295,7 +295,7 @@ class CloudHub:
             old.close(REPLACED, "the node has connected anew")
         else:
             self._log.info("{node} connected from {peer}", node=session.node, peer=session.peer)
-        self.dispatcher.tell(session.node, "connected")
+        self.dispatcher.tell(session.node, "connected", session.window)
         return queue
 
     def session_closed(self, session: NodeSession, reason: str) -> None:

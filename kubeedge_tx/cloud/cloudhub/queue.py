@@ -56,9 +56,6 @@ _UNACKED_OPERATIONS: Final = frozenset(
     }
 )
 _UNACKED_SOURCES: Final = frozenset({names.TASKMANAGER, "nodeupgradejobcontroller"})
-_UNACKED_TYPES: Final = frozenset(
-    {"lease", "nodepatch", "podpatch", "podstatus", "certificatesigningrequest"}
-)
 
 
 class _Metadata(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +118,7 @@ def needs_ack(route: Route, content: msgspec.Raw) -> bool:
         parts = resource.split("/")
         kind = parts[1] if len(parts) > 1 else ""
         if (
-            kind in _UNACKED_TYPES
+            kind in names.UNACKED_TYPES
             or (kind == "node" and operation != names.UPDATE)
             or (kind == "pod" and operation == names.RESPONSE)
         ):

@@ -98,8 +98,12 @@ class EdgeController:
         """Hand a message from an edge, or CloudHub's word on a session, to a worker."""
         route = message.route
         if route.source == names.CLOUDHUB and route.operation in ("connected", "disconnected"):
+            name = route.resource.removeprefix("node/")
+            self._reports.terse.discard(name)
             if route.operation == "connected":
-                await self._connected(route.resource.removeprefix("node/"))
+                if meta.mapping({"content": message.read()}, "content").get("window"):
+                    self._reports.terse.add(name)
+                await self._connected(name)
             return
         try:
             await self._upstream.submit(message)

@@ -67,6 +67,9 @@ class NodeReports:
         self._cloud_ip = cloud_ip
         self._now_ms = now_ms
         self._impersonate = impersonate
+        self.terse: set[str] = set()
+        """Connected edges of our own kind: a renewed lease is answered in few words, which
+        halves the traffic of a node that has nothing else to say."""
 
     def _as(self, request: Request) -> str:
         return request.node if self._impersonate else ""
@@ -243,7 +246,15 @@ class NodeReports:
         body = {**body, "kind": LEASES.kind, "apiVersion": LEASES.api_version}
         if request.operation == names.INSERT:
             return await self._client.create(*place, body, as_node=as_node)
-        return await self._client.update(*place, request.name, body, as_node=as_node)
+        renewed = await self._client.update(*place, request.name, body, as_node=as_node)
+        if request.node not in self.terse:
+            return renewed
+        about = meta.metadata(renewed)
+        return {"metadata": {field: about[field] for field in _TERSE if field in about}}
+
+
+_TERSE: Final = ("name", "namespace", "uid", "resourceVersion")
+"""What an edge needs of its lease to renew it once more: the rest is its own."""
 
 
 def _slim(node: dict[str, Any]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ class EdgeHub:
         """
         if message.header.parent_id:
             # An acknowledgement. Without a connection the cloud asks again by itself.
-            if self._channel is not None:
+            if self._channel is not None and not _is_superfluous(message, self._channel):
                 self._channel.send(_unsynced(message))
         elif message.header.sync:
             self._ask(message)
@@ -273,6 +273,17 @@ class EdgeHub:
 
 async def _wait(done: Deferred[None]) -> None:
     await done
+
+
+def _is_superfluous(message: Message, channel: Channel) -> bool:
+    """Whether an acknowledgement is one that our cloud would throw away.
+
+    A Go cloud would, too; but what its own edge sends, it gets.
+    """
+    if not channel.is_ours or message.route.source != names.EDGECONTROLLER:
+        return False
+    parts = message.route.resource.split("/")
+    return len(parts) > 1 and parts[1] in names.UNACKED_TYPES
 
 
 def _unsynced(message: Message) -> Message:

@@ -16,7 +16,7 @@ from kubeedge_tx.api.resources import (
 )
 from kubeedge_tx.errors import KubeError
 from tests.cloud.edgecontroller.rig import CLOUD_IP, EdgeControllerCase
-from tests.cloud.rig import NOW, config_map, from_edge, node, pod, read, secret
+from tests.cloud.rig import NOW, config_map, connected, from_edge, node, pod, read, secret
 from tests.fakes.kube import Call, kube_error, unreachable
 
 MANAGED = [{"manager": "cloudcore"}]
@@ -186,6 +186,22 @@ class LeaseTests(EdgeControllerCase):
         self.assertEqual(self.object_of(self.ask("query", self.PLACE))["spec"], {"a": 2})
         error = self.error_of(self.ask("update", self.PLACE, made))
         self.assertEqual(error["reason"], "Conflict")
+
+    def test_few_words(self) -> None:
+        """An edge of our kind hears of a renewed lease only what the next renewal needs."""
+        body = {"metadata": {"name": "edge-1", "namespace": "kube-node-lease"}, "spec": {"a": 1}}
+        made = self.object_of(self.ask("insert", self.PLACE, body))
+        self.say(connected("edge-1", window=32))
+        renewed = self.object_of(self.ask("update", self.PLACE, {**made, "spec": {"a": 2}}))
+        self.assertEqual(
+            sorted(renewed["metadata"]), ["name", "namespace", "resourceVersion", "uid"]
+        )
+        self.assertEqual(sorted(renewed), ["metadata"])
+        again = {"metadata": renewed["metadata"], "spec": {"a": 3}}
+        self.assertIn("metadata", self.object_of(self.ask("update", self.PLACE, again)))
+        self.say(connected("edge-1"))
+        again["metadata"] = self.object_of(self.ask("query", self.PLACE))["metadata"]
+        self.assertEqual(self.object_of(self.ask("update", self.PLACE, again))["spec"], {"a": 3})
 
     def test_another_nodes(self) -> None:
         """No node keeps another one alive, nor writes leases elsewhere."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
@@ -130,6 +131,19 @@ class OutboundTests(EdgeCase):
             pod = k8s_object("Pod", f"p{n}")
             acks = self.receive(push("insert", f"default/pod/p{n}", pod))
             self.assertEqual([ack.route.operation for ack in acks], ["response"])
+
+    def test_what_nobody_waits_for(self) -> None:
+        """Our own cloud is spared the acknowledgement of an answer that it sends only once."""
+        for ours, operations in ((False, ["response"]), (True, [])):
+            self.cloud.channel.is_ours = ours
+            self.ask("query", "kube-node-lease/lease/edge-1")
+            self.clock.advance(1.0)
+            question = self.cloud.channel.take()[-1]
+            resource = question.route.resource
+            content: dict[str, Any] = {"Object": {}, "Err": None}
+            parent = question.header.msg_id
+            acks = self.receive(push("response", resource, content, parent=parent))
+            self.assertEqual([ack.route.operation for ack in acks], operations)
 
     def test_questions_pass_the_outbox(self) -> None:
         """A pod that waits for its secret does not wait for old events."""
