@@ -1,0 +1,1 @@
+"""Devices of this node and their twins."""
