@@ -219,7 +219,7 @@ class ApiServerService(Service):
         except Exception as error:
             why = getattr(getattr(error, "socketError", None), "strerror", None) or str(error)
             raise ConfigError(
-                f"--api-port {self.port}",
+                "modules.apiServer.port",
                 f"cannot listen on {self._interface or '*'}:{self.port}: {why}; choose another "
                 "port, or 0 for a free one",
             ) from error

@@ -23,7 +23,8 @@ def end_process(reactor: Any, why: str, failure: Failure | None = None) -> None:
     _log.critical("{why}", why=why)
     if failure is not None:
         _log.debug("because of: {trace}", trace=failure.getTraceback())
-    sys.stderr.write(f"kubeedge-tx: {why}\n")
+    if sys.__stderr__ is not None:  # sys.stderr is the log, under twistd
+        print(f"kubeedge-tx: {why}", file=sys.__stderr__, flush=True)
     reactor.addSystemEventTrigger("after", "shutdown", _leave)
     reactor.callLater(0, _stop, reactor)
 

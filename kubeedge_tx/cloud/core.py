@@ -69,7 +69,8 @@ class CloudCore(OrderedService):
         status = StatusServer(
             reactor, metrics, lambda: self._waiting_for, interface=interface, port=port
         )
-        await self.start_child(status)
+        with host.listening(where):
+            await self.start_child(status)
         self._ports["metrics"] = status.port
         await self.start_child(ReactorDelay(reactor, metrics))
 
@@ -183,9 +184,11 @@ class CloudCore(OrderedService):
             port=hub_config.https.port,
             legacy=hub_config.legacy_certificates,
         )
-        await self.start_child(certificates)
+        with host.listening("modules.cloudHub.https.port"):
+            await self.start_child(certificates)
         self._ports["https"] = certificates.port
-        await self.start_child(hub)
+        with host.listening("modules.cloudHub.websocket.port"):
+            await self.start_child(hub)
         self._ports["websocket"] = hub.port
         self._waiting_for = None
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import fcntl
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from twisted.internet.error import CannotListenError
 
 from kubeedge_tx.errors import ConfigError
 
@@ -50,6 +54,24 @@ def address_of(interface: str, what: str) -> str:
         except OSError as error:
             raise ConfigError(what, f"{interface!r} has no address: {error.strerror}") from None
     return socket.inet_ntoa(answer[20:24])
+
+
+@contextmanager
+def listening(what: str) -> Iterator[None]:
+    """Say which key a port came from that cannot be listened on.
+
+    :param what: the key's path.
+    :raises ConfigError: instead of ``CannotListenError``.
+    """
+    try:
+        yield
+    except CannotListenError as error:
+        why = getattr(error.socketError, "strerror", None) or error.socketError
+        raise ConfigError(
+            what,
+            f"cannot listen on {error.interface or '*'}:{error.port}: {why}; stop what holds "
+            "the port, or choose another one (0 takes a free one)",
+        ) from None
 
 
 def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, tuple[str, int]]]:

@@ -96,7 +96,8 @@ class EdgeCore(OrderedService):
         status = StatusServer(
             reactor, self.metrics, lambda: self._waiting_for, interface=interface, port=port
         )
-        await self.start_child(status)
+        with host.listening(where):
+            await self.start_child(status)
         self._ports["metrics"] = status.port
         await self.start_child(ReactorDelay(reactor, self.metrics))
 

@@ -63,19 +63,20 @@ class RoleOptions(usage.Options, Generic[C]):
     def postOptions(self) -> None:
         """Read the configuration.
 
-        :raises usage.UsageError: it cannot be used; the text is one line.
+        :raises SystemExit: it cannot be used; the text is one line. (A ``UsageError`` would
+            have ``twistd`` print all its options first, and the line be overlooked.)
         """
-        if self["log-level"] not in logs.LEVELS:
-            raise usage.UsageError(f"--log-level: expected {', '.join(logs.LEVELS)}")
-        if self["log-format"] not in ("text", "json"):
-            raise usage.UsageError("--log-format: expected text or json")
         try:
+            if self["log-level"] not in logs.LEVELS:
+                raise ConfigError("--log-level", f"expected {', '.join(logs.LEVELS)}")
+            if self["log-format"] not in ("text", "json"):
+                raise ConfigError("--log-format", "expected text or json")
             self.config = (
                 load_file(Path(self["config"]), self.form) if self["config"] else self.form()
             )
             self.apply()
         except ConfigError as error:
-            raise usage.UsageError(str(error)) from None
+            raise SystemExit(f"kubeedge-tx: {error}") from None
 
     def apply(self) -> None:
         """Lay the command line over ``self.config``.
