@@ -10,12 +10,11 @@ from OpenSSL import SSL
 from twisted.internet import endpoints, ssl
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.internet.protocol import Protocol as Connection
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IPolicyForHTTPS, IResponse
 from zope.interface import implementer
@@ -106,8 +105,10 @@ class NetworkProber:
         if not success:
             raise ContainerError("HookError", text)
 
-    def _within(self, timeout: float, work: Any) -> Deferred[Answer]:
-        return Deferred.fromCoroutine(_cancellable(work)).addTimeout(timeout, self._reactor)
+    def _within(
+        self, timeout: float, work: Coroutine[Deferred[Any], Any, Answer]
+    ) -> Deferred[Answer]:
+        return _cancellable(work).addTimeout(timeout, self._reactor)
 
     async def _http(self, request: Json, ip: str, container: Json, user_agent: str) -> Answer:
         scheme = str(request.get("scheme") or "HTTP").lower()
@@ -156,19 +157,26 @@ class NetworkProber:
         return True, ""
 
 
-async def _cancellable(work: Coroutine[Deferred[Any], Any, Answer]) -> Answer:
-    """Let a cancelled connection or request fail as what it is.
+def _cancellable(work: Coroutine[Deferred[Any], Any, Answer]) -> Deferred[Answer]:
+    """Run a probe so that cancelling it reads as that.
 
-    Otherwise a probe that is to stop reads as one that failed, and goes on.
+    Connections and requests that are cancelled fail in half a dozen ways, by how far they
+    were; taken for a failed probe, one that is to stop would go on.
     """
-    try:
-        return await work
-    except ConnectingCancelledError:
-        raise CancelledError from None
-    except (RequestTransmissionFailed, ResponseFailed) as error:
-        if any(reason.check(CancelledError) for reason in error.reasons):
-            raise CancelledError from None
-        raise
+    stopped = False
+
+    def stop(_: Deferred[Answer]) -> None:
+        nonlocal stopped
+        stopped = True
+        running.cancel()
+
+    answer: Deferred[Answer] = Deferred(stop)
+    running = Deferred.fromCoroutine(work)
+    running.addCallbacks(
+        lambda result: None if stopped else answer.callback(result),
+        lambda failure: None if stopped else answer.errback(failure),
+    )
+    return answer
 
 
 def _port(target: Json, container: Json) -> int:
