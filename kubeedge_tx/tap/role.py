@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
+import gc
 import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -172,6 +175,7 @@ class RoleService(Service):
         draft.rename(self._ready_file)
         listed = ", ".join(f"{name} {port}" for name, port in ports.items())
         self._log.info("{role} is ready: {listed}", role=self.name, listed=listed)
+        give_back()
 
     async def _stop(self) -> None:
         if self._lock is not None:
@@ -208,6 +212,13 @@ class RoleService(Service):
         if failure.check(CancelledError) and not self.running:
             return
         end_process(self._reactor, explain(failure), failure)
+
+
+def give_back() -> None:
+    """Hand the memory that only the start needed back to the system, where libc can."""
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def explain(failure: Failure) -> str:

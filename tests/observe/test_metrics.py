@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from typing import Any
 
+import treq
 from prometheus_client.parser import text_string_to_metric_families
-from treq.testing import StubTreq
+from twisted.internet import reactor as global_reactor
 from twisted.logger import Logger
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.logs import observer
 from kubeedge_tx.observe.metrics import Metrics
+
+reactor: Any = global_reactor
 
 
 class MetricsTests(SynchronousTestCase):
@@ -51,26 +55,33 @@ class MetricsTests(SynchronousTestCase):
         )
 
 
-class StatusServerTests(SynchronousTestCase):
+class StatusServerTests(TestCase):
     """/healthz, /readyz and /metrics."""
 
-    def test_answers(self) -> None:
+    timeout = 30
+
+    async def test_answers(self) -> None:
         """Healthy while it runs, ready when it says so, metrics always."""
         why: list[str | None] = ["waiting for the API server"]
         metrics = Metrics()
         metrics.counter("x_total", "X.").inc()
-        server = StatusServer(None, metrics, lambda: why[0], interface="127.0.0.1", port=0)
-        http = StubTreq(server._site.resource)
+        server = StatusServer(reactor, metrics, lambda: why[0], interface="127.0.0.1", port=0)
+        await server.startService()
+        self.addCleanup(server.stopService)
 
-        def get(path: str) -> tuple[int, str]:
-            response = self.successResultOf(http.get(f"http://x/{path}"))
-            return response.code, self.successResultOf(http.text_content(response))
+        async def ask(path: str, method: str = "GET") -> tuple[int, str]:
+            url = f"http://127.0.0.1:{server.port}/{path}"
+            response = await treq.request(method, url, persistent=False)
+            return response.code, await response.text()
 
-        self.assertEqual(get("healthz"), (200, "ok\n"))
-        self.assertEqual(get("readyz"), (503, "not ready: waiting for the API server\n"))
+        self.assertEqual(await ask("healthz"), (200, "ok\n"))
+        self.assertEqual(await ask("readyz"), (503, "not ready: waiting for the API server\n"))
         why[0] = None
-        self.assertEqual(get("readyz")[0], 200)
-        self.assertIn("x_total 1", get("metrics")[1])
+        self.assertEqual((await ask("readyz?verbose"))[0], 200)
+        self.assertIn("x_total 1", (await ask("metrics"))[1])
+        self.assertEqual(await ask("metrics", "HEAD"), (200, ""))
+        self.assertEqual((await ask("metrics", "POST"))[0], 405)
+        self.assertEqual((await ask("secrets"))[0], 404)
 
 
 class LogTests(SynchronousTestCase):
