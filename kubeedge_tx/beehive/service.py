@@ -121,6 +121,7 @@ class OrderedService(Service):
         self._stop_timeout = stop_timeout
         self._started: list[Any] = []
         self._starting: Deferred[None] | None = None
+        self._also_stopping: list[Deferred[None]] | None = None
 
     def startService(self) -> Deferred[None]:
         """Fires when all children run; if one fails, stops the others and fails too."""
@@ -131,7 +132,7 @@ class OrderedService(Service):
     def stopService(self) -> Deferred[None]:
         """Fires when all children had their chance to stop; never fails."""
         super().stopService()
-        if self._starting is not None:
+        if self._starting is not None and self._also_stopping is None:
             self._starting.cancel()
         return Deferred.fromCoroutine(self._stop())
 
@@ -153,6 +154,18 @@ class OrderedService(Service):
             raise
 
     async def _stop(self) -> None:
+        if self._also_stopping is not None:  # a start that fails, or is cancelled, unwinds
+            done: Deferred[None] = Deferred()
+            self._also_stopping.append(done)
+            await done
+            return
+        self._also_stopping = []
+        await self._stop_children()
+        waiting, self._also_stopping = self._also_stopping, None
+        for done in waiting:
+            done.callback(None)
+
+    async def _stop_children(self) -> None:
         while self._started:
             child = self._started.pop()
             stopping = maybeDeferred(child.stopService)

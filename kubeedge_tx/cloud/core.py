@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from kubeedge_tx.api import resources
@@ -20,11 +22,13 @@ from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
 from kubeedge_tx.cloud.cloudhub.keystore import KeyStore, LocalFiles
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
+from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
@@ -32,8 +36,16 @@ from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security import contexts
 
+T = TypeVar("T")
+
+FIRST_DELAY: Final = 1.0
+LONGEST_DELAY: Final = 4.0
+"""Seconds between two calls of an API server that is away at the start."""
+
 _DELIVERED: Final = (resources.NODES, resources.PODS, resources.CONFIGMAPS, resources.SECRETS)
 """What edges get, and confirm."""
+_DEVICES: Final = (resources.DEVICES, resources.DEVICEMODELS)
+"""The same, where there is a DeviceController."""
 
 
 class CloudCore(OrderedService):
@@ -77,7 +89,7 @@ class CloudCore(OrderedService):
         self._waiting_for = "the Kubernetes API"
         client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
         await self.start_child(client)
-        await crds.ensure(client, reactor)
+        await self._patiently(lambda: crds.ensure(client, reactor))
         informers = {
             kind: Informer(
                 client,
@@ -87,7 +99,8 @@ class CloudCore(OrderedService):
                 label_selector=f"{resources.EDGE_ROLE_LABEL}=" if kind is resources.NODES else "",
             )
             for kind in (
-                *_DELIVERED,
+                *delivered,
+                *((resources.DEVICESTATUSES,) if device_settings.enable else ()),
                 resources.OBJECTSYNCS,
                 resources.CLUSTEROBJECTSYNCS,
             )
@@ -109,7 +122,7 @@ class CloudCore(OrderedService):
             addresses=addresses,
             wall_clock=time.time,
         )
-        keys = await keystore.open()
+        keys = await self._patiently(keystore.open)
 
         self._waiting_for = "CloudHub"
         bus = MessageBus(reactor)
@@ -147,6 +160,24 @@ class CloudCore(OrderedService):
             impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
         )
         modules: list[Any] = [hub, edge_controller]
+        wanted: Callable[[str, Mapping[str, Any]], bool] = lambda _node, _obj: True
+        if device_settings.enable:
+            device_controller = DeviceController(
+                reactor,
+                bus,
+                messages,
+                client,
+                nodes=informers[resources.NODES],
+                devices=informers[resources.DEVICES],
+                models=informers[resources.DEVICEMODELS],
+                statuses=informers[resources.DEVICESTATUSES],
+                now_ms=_now_ms,
+                metrics=metrics,
+                report_window=device_settings.report_window,
+                deadband=device_settings.deadband,
+            )
+            modules.append(device_controller)
+            wanted = device_controller.downstream.wanted
         if config.modules.sync_controller.enable:
             modules.append(
                 SyncController(
@@ -157,7 +188,8 @@ class CloudCore(OrderedService):
                     object_syncs=informers[resources.OBJECTSYNCS],
                     cluster_object_syncs=informers[resources.CLUSTEROBJECTSYNCS],
                     nodes=informers[resources.NODES],
-                    objects=[informers[kind] for kind in _DELIVERED],
+                    objects=[informers[kind] for kind in delivered],
+                    wanted=wanted,
                 )
             )
         services = [ModuleService(module, bus, messages) for module in modules]
@@ -191,6 +223,26 @@ class CloudCore(OrderedService):
             await self.start_child(hub)
         self._ports["websocket"] = hub.port
         self._waiting_for = None
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a step of the start until the API server answers it.
+
+        :raises KubeError: it did answer, and refused.
+        """
+        seconds = FIRST_DELAY
+        while True:
+            try:
+                return await step()
+            except KubeError as error:
+                if 0 < error.code < 500 and error.code != 429:
+                    raise
+                self._log.warn(
+                    "waiting for the Kubernetes API, to be asked again in {seconds:g} s: {why}",
+                    seconds=seconds,
+                    why=error,
+                )
+            await deferLater(self._reactor, seconds)
+            seconds = min(seconds * 2, LONGEST_DELAY)
 
     async def _find_api(self) -> Path | None:
         """Start the embedded API, unless there is a cluster; returns the kubeconfig."""

@@ -82,6 +82,18 @@ class OrderedServiceTests(SynchronousTestCase):
         self.failureResultOf(started, CancelledError)
         self.assertEqual(self.journal, ["start a", "start b", "stop b", "stop a"])
 
+    def test_stopped_while_unwinding(self) -> None:
+        """A stop during the unwinding of a start waits for it and cuts nothing short."""
+        self.a.stopping, self.b.starting = Deferred(), Deferred()
+        started = self.service.startService()
+        started.addErrback(lambda failure: failure.trap(CancelledError))
+        started.cancel()
+        stopped = self.service.stopService()
+        self.assertNoResult(stopped)
+        self.a.stopping.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(self.journal, ["start a", "start b", "stop b", "stop a"])
+
 
 class Recorder:
     """A module that writes down what it was given."""
