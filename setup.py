@@ -29,7 +29,7 @@ setup(
         "kubeedge_tx": ["py.typed"],
         "kubeedge_tx.api": ["crds/*.yaml"],
         "kubeedge_tx.apiserver": ["data/*"],
-        "kubeedge_tx.store": ["schema/*.sql"],
+        "kubeedge_tx.store": ["schema/*.sql", "schema_mqtt/*.sql"],
     },
     install_requires=[
         "twisted >= 26.10",
