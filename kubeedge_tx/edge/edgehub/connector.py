@@ -30,6 +30,9 @@ log = Logger()
 DEFAULT_PORT: Final = 10000
 DEAD_AFTER_SECONDS: Final = 25.0
 """How long the kernel waits for an acknowledgement of what we wrote."""
+LASTED_SECONDS: Final = 10.0
+"""A connection of this length was wanted by the cloud. A link that breaks every half minute
+must not make the pauses grow to a minute."""
 
 
 class Randomness(Protocol):
@@ -135,8 +138,8 @@ async def keep_connected(
             closed = await dial()
             since = clock.seconds()
             on_purpose = await closed
-            if clock.seconds() - since >= backoff.limit:
-                backoff.reset()  # it lasted; the cloud did not just throw us out
+            if clock.seconds() - since >= LASTED_SECONDS:
+                backoff.reset()  # the cloud did not just throw us out
             if on_purpose:
                 continue
         except CancelledError:
