@@ -22,8 +22,9 @@ from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
 from kubeedge_tx.cloud.cloudhub.keystore import KeyStore, LocalFiles
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
-from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
@@ -43,6 +44,8 @@ LONGEST_DELAY: Final = 4.0
 
 _DELIVERED: Final = (resources.NODES, resources.PODS, resources.CONFIGMAPS, resources.SECRETS)
 """What edges get, and confirm."""
+_DEVICES: Final = (resources.DEVICES, resources.DEVICEMODELS)
+"""The same, where there is a DeviceController."""
 
 
 class CloudCore(OrderedService):
@@ -87,6 +90,8 @@ class CloudCore(OrderedService):
         client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
         await self.start_child(client)
         await self._patiently(lambda: crds.ensure(client, reactor))
+        device_settings = config.modules.device_controller
+        delivered = (*_DELIVERED, *(_DEVICES if device_settings.enable else ()))
         informers = {
             kind: Informer(
                 client,
@@ -96,7 +101,8 @@ class CloudCore(OrderedService):
                 label_selector=f"{resources.EDGE_ROLE_LABEL}=" if kind is resources.NODES else "",
             )
             for kind in (
-                *_DELIVERED,
+                *delivered,
+                *((resources.DEVICESTATUSES,) if device_settings.enable else ()),
                 resources.OBJECTSYNCS,
                 resources.CLUSTEROBJECTSYNCS,
             )
@@ -156,6 +162,24 @@ class CloudCore(OrderedService):
             impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
         )
         modules: list[Any] = [hub, edge_controller]
+        wanted: Wanted | None = None
+        if device_settings.enable:
+            device_controller = DeviceController(
+                reactor,
+                bus,
+                messages,
+                client,
+                nodes=informers[resources.NODES],
+                devices=informers[resources.DEVICES],
+                models=informers[resources.DEVICEMODELS],
+                statuses=informers[resources.DEVICESTATUSES],
+                now_ms=_now_ms,
+                metrics=metrics,
+                report_window=device_settings.report_window,
+                deadband=device_settings.deadband,
+            )
+            modules.append(device_controller)
+            wanted = device_controller.downstream.wanted
         if config.modules.sync_controller.enable:
             modules.append(
                 SyncController(
@@ -166,7 +190,8 @@ class CloudCore(OrderedService):
                     object_syncs=informers[resources.OBJECTSYNCS],
                     cluster_object_syncs=informers[resources.CLUSTEROBJECTSYNCS],
                     nodes=informers[resources.NODES],
-                    objects=[informers[kind] for kind in _DELIVERED],
+                    objects=[informers[kind] for kind in delivered],
+                    wanted=wanted,
                 )
             )
         services = [ModuleService(module, bus, messages) for module in modules]

@@ -1,8 +1,8 @@
 """SyncController: what each node has confirmed against what the cluster has.
 
 An ObjectSync (ClusterObjectSync for cluster scope) says which version of an object a node has
-confirmed. Where the object is gone the node is told to delete it; where it is newer, it is
-sent again; where the node is gone, the record is deleted.
+confirmed. Where the object is gone, or belongs to another node now, the node is told to delete
+it; where it is newer, it is sent again; where the node is gone, the record is deleted.
 
 Source: KubeEdge ``cloud/pkg/synccontroller``, which compares every record every five seconds.
 Here records are looked at when something happens: at the start, when a node connects, when a
@@ -11,7 +11,7 @@ record or its object changes; and all of them once an hour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +46,9 @@ _SOURCES: Final = {
 
 KubeEdge sends all as EdgeController, and its DeviceTwin never hears of a repaired device.
 """
+
+
+Wanted = Callable[[str, Mapping[str, Any]], bool]
 
 
 class Key(NamedTuple):
@@ -104,6 +107,8 @@ class SyncController:
     :param nodes: informer of edge nodes.
     :param objects: informers of the kinds that are compared; records of others are left alone.
     :param clock: for the sweeps.
+    :param wanted: tells whether a node should have an object that it has a record of; all of
+        them if absent.
 
     ``repairs`` and ``removals`` count what was sent, ``collected`` the records deleted.
     """
@@ -123,6 +128,7 @@ class SyncController:
         cluster_object_syncs: IInformer,
         nodes: IInformer,
         objects: Iterable[IInformer],
+        wanted: Wanted | None = None,
         sweep_seconds: float = SWEEP_SECONDS,
         parallel: int = PARALLEL,
     ) -> None:
@@ -136,6 +142,7 @@ class SyncController:
         # Records of v1.6 have the plural in lower case.
         self._by_kind = {each.kind.kind.lower(): each for each in self._objects}
         self._by_kind |= {each.kind.plural: each for each in self._objects}
+        self._wanted = wanted or (lambda _node, _obj: True)
         self._sweep_seconds = sweep_seconds
         self._workers = KeyedWorkers(parallel)
         self._tasks = TaskSet()
@@ -227,7 +234,7 @@ class SyncController:
         if informer is None:
             return False
         obj = informer.get(meta.namespace(record), str(spec.get("objectName") or ""))
-        if obj is None or meta.uid(obj) != uid:
+        if obj is None or meta.uid(obj) != uid or not self._wanted(node, obj):
             return False
         recorded = str(meta.mapping(record, "status").get("objectResourceVersion") or "")
         return not meta.is_newer(self._relevance.version(obj), recorded)
@@ -250,7 +257,7 @@ class SyncController:
         except KubeError as error:
             self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
             return
-        if obj is None:
+        if obj is None or not self._wanted(key.node, obj):
             await self._remove(informer, key, name)
             return
         recorded = str(meta.mapping(record, "status").get("objectResourceVersion") or "")

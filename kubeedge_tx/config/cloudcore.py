@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import field
 
-from kubeedge_tx.config.types import Block, Count, MonitorServer, Port, Positive
+from kubeedge_tx.config.types import Block, Count, MonitorServer, NotNegative, Port, Positive
 
 
 class KubeAPIConfig(Block, frozen=True, kw_only=True):
@@ -197,11 +197,16 @@ class DeviceControllerLoad(Block, frozen=True, kw_only=True):
 
 
 class DeviceController(Block, frozen=True, kw_only=True):
-    """Devices down, twins up. Not in this version."""
+    """Devices down, twins up."""
 
     enable: bool = True
     buffer: DeviceControllerBuffer = field(default_factory=DeviceControllerBuffer)
     load: DeviceControllerLoad = field(default_factory=DeviceControllerLoad)
+    report_window: Positive = 1
+    """*Ours.* Seconds between two writes to the cluster about one device."""
+    deadband: NotNegative = 0.0
+    """*Ours.* A reported number that differs by no more than this from the one that is in the
+    cluster is not written."""
 
 
 class TaskManagerBuffer(Block, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 
 Positive = Annotated[int, Meta(ge=1)]
 Count = Annotated[int, Meta(ge=0)]
+NotNegative = Annotated[float, Meta(ge=0)]
 
 Duration = Annotated[str, Meta(pattern=r"^([0-9]+(\.[0-9]+)?(ns|us|ms|s|m|h))+$|^0$")]
 """A Go duration: ``10s``, ``1m30s``."""

@@ -36,8 +36,6 @@ WITH_STATUS = {
     "services",
     "persistentvolumes",
     "persistentvolumeclaims",
-    "devices",
-    "devicestatuses",
     "objectsyncs",
     "clusterobjectsyncs",
     "rules",

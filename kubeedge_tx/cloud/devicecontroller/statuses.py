@@ -1,0 +1,497 @@
+"""Writing DeviceStatus: what many reports say, in few calls of the API server.
+
+One entry for each device gathers what is to be written. The first news is written at once,
+what comes within the window after a write waits for its end, and what says nothing new is not
+written at all. Reports are confirmed when what they say is in the cluster.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from kubeedge_tx.api import meta
+from kubeedge_tx.api.devices import Key, Problem, device_id, node_name, properties
+from kubeedge_tx.api.resources import DEVICES, DEVICESTATUSES, EVENTS
+from kubeedge_tx.beehive.tasks import TaskSet
+from kubeedge_tx.beehive.workers import KeyedWorkers
+from kubeedge_tx.cloud.devicecontroller.draft import Draft, apply, new_problems, patch_between
+from kubeedge_tx.cloud.devicecontroller.reports import Seen, Verdict
+from kubeedge_tx.errors import KubeError
+from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
+from kubeedge_tx.observe.metrics import Metrics
+
+PARALLEL: Final = 16
+"""Devices written at once."""
+MAX_WAITERS: Final = 1024
+"""Reports of one device that wait to be confirmed; of more the oldest are repeated by the edge."""
+FIRST_RETRY: Final = 2.0
+LAST_RETRY: Final = 60.0
+"""Seconds until a failed write is tried again: doubling from the one to the other."""
+EVENT_PAUSE: Final = 300.0
+"""Seconds between two Events about the same trouble of one device."""
+_FINAL: Final = frozenset({400, 413, 422})
+"""Answers of the API server that will not change when the same is sent again."""
+
+Confirm = Callable[[str, str, str], Awaitable[None]]
+"""Answer a report: node, message id, what was wrong (empty: nothing)."""
+
+
+def rfc3339(now_ms: int) -> str:
+    """Write a time as Kubernetes does."""
+    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(slots=True)
+class _Waiter:
+    node: str
+    wrong: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One device, by name; ``device`` is ``None`` once it is deleted."""
+
+    key: Key
+    device: dict[str, Any] | None = None
+    draft: Draft = field(default_factory=Draft)
+    waiters: dict[str, _Waiter] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    node: str = ""
+    known: dict[str, Any] | None = None
+    """Its DeviceStatus as a call returned it, which the informer may not have yet."""
+    gone: str = ""
+    """Uid of a DeviceStatus that is gone, which the informer may still have."""
+    events: deque[tuple[str, str]] = field(default_factory=deque)
+    told: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    writing: bool = False
+    timer: IDelayedCall | None = None
+    not_before: float = 0.0
+    retry: float = FIRST_RETRY
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The next call that an entry needs."""
+
+    verb: str
+    """``create``, ``patch``, ``delete`` or ``event``."""
+    body: dict[str, Any]
+    old: dict[str, Any]
+    new: dict[str, Any]
+
+
+class Statuses:
+    """Keep every Device's DeviceStatus.
+
+    :param devices: informer of devices; ``statuses`` of DeviceStatus.
+    :param confirm: answers a report.
+    :param window: seconds between two writes about one device, >= 0.
+    :param deadband: a reported number that differs by no more than this is not written.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        client: IKubeClient,
+        *,
+        devices: IInformer,
+        statuses: IInformer,
+        confirm: Confirm,
+        now_ms: Callable[[], int],
+        window: float,
+        deadband: float,
+        metrics: Metrics,
+    ) -> None:
+        self._clock = clock
+        self._client = client
+        self._devices = devices
+        self._statuses = statuses
+        self._confirm = confirm
+        self._now_ms = now_ms
+        self._window = window
+        self._deadband = deadband
+        self._entries: dict[Key, _Entry] = {}
+        self._workers = KeyedWorkers(PARALLEL)
+        self._tasks = TaskSet()
+        self._events = 0
+        self._stopped = False
+        self._writes = metrics.counter(
+            "kubeedge_devicecontroller_writes_total",
+            "Calls that wrote about devices, by what they were and what came of them",
+            ("verb", "outcome"),
+        )
+        self._spared = metrics.counter(
+            "kubeedge_devicecontroller_spared_reports_total",
+            "Reports that said nothing new and cost no call",
+        )
+        metrics.gauge(
+            "kubeedge_devicecontroller_unconfirmed_reports",
+            "Reports that wait to be written",
+            read=lambda: float(sum(len(entry.waiters) for entry in self._entries.values())),
+        )
+
+    async def stop(self) -> None:
+        """Write nothing more; what is not confirmed the edges repeat."""
+        self._stopped = True
+        for entry in self._entries.values():
+            if entry.timer is not None:
+                entry.timer.cancel()
+                entry.timer = None
+        await self._workers.cancel_all()
+        await self._tasks.cancel_all()
+
+    # What happened
+
+    def device_changed(self, device: dict[str, Any], problems: tuple[Problem, ...]) -> None:
+        """Learn a Device, new or changed, and what is wrong with it."""
+        entry = self._entry(meta.key(device))
+        former, entry.device = entry.device, device
+        if former is not None and meta.uid(former) != meta.uid(device):
+            entry.draft = Draft()
+            entry.seen.clear()
+        if entry.node != node_name(device):
+            entry.node = node_name(device)
+            entry.seen.clear()
+        entry.seen.keep(properties(device))
+        entry.draft.then(Draft(of_the_spec=problems))
+        self._go_on(entry)
+
+    def device_deleted(self, device: dict[str, Any]) -> None:
+        """Delete a Device's status after it."""
+        entry = self._entry(meta.key(device))
+        entry.device = None
+        entry.draft = Draft()
+        entry.events.clear()
+        entry.seen.clear()
+        for waiter in entry.waiters.values():
+            waiter.wrong = "the device has been deleted"
+        self._go_on(entry)
+
+    def status_changed(self, status: dict[str, Any]) -> None:
+        """See a DeviceStatus that somebody, perhaps ourselves, has written."""
+        key = meta.key(status)
+        owner = _owner(status)
+        device = self._devices.get(*key)
+        if owner and (device is None or meta.uid(device) != owner):
+            self._tasks.spawn(f"orphan {'/'.join(key)}", self._check_orphan(key, owner))
+
+    def status_deleted(self, status: dict[str, Any]) -> None:
+        """Make a new DeviceStatus if somebody has deleted it while the device is there."""
+        entry = self._entries.get(meta.key(status))
+        if entry is None:
+            return
+        if entry.known is not None and meta.uid(entry.known) == meta.uid(status):
+            entry.known = None
+        entry.gone = meta.uid(status)
+        self._go_on(entry)
+
+    def seen(self, device: Mapping[str, Any]) -> Seen:
+        """What was taken of a device so far."""
+        entry = self._entry(meta.key(device))
+        if entry.node != node_name(device):
+            entry.node = node_name(device)
+            entry.seen.clear()
+        return entry.seen
+
+    async def report(
+        self, device: dict[str, Any], node: str, message_id: str, verdict: Verdict
+    ) -> None:
+        """Take a report in; it is confirmed once it is written, or says nothing new."""
+        entry = self._entry(meta.key(device))
+        if entry.device is None:
+            entry.device = device
+        idle = not entry.writing and not entry.waiters and entry.draft == Draft()
+        entry.draft.then(verdict.draft)
+        entry.waiters.pop(message_id, None)
+        if len(entry.waiters) >= MAX_WAITERS:
+            del entry.waiters[next(iter(entry.waiters))]
+        entry.waiters[message_id] = _Waiter(node, verdict.answer())
+        plan = self._plan(entry) if idle else None
+        if idle and (plan is None or plan.verb == "event"):
+            self._spared.inc()
+            await self._settle(entry)
+        else:
+            self._go_on(entry)
+
+    def _entry(self, key: Key) -> _Entry:
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._entries[key] = _Entry(key)
+        return entry
+
+    # What to do
+
+    def _current(self, entry: _Entry) -> dict[str, Any] | None:
+        """The newest that is known of a device's status; ``None`` if there is none."""
+        cached = self._statuses.get(*entry.key)
+        if cached is not None and meta.uid(cached) == entry.gone:
+            cached = None
+        known = entry.known
+        if cached is None or known is None:
+            return known or cached
+        newer = meta.is_newer(meta.resource_version(cached), meta.resource_version(known))
+        return cached if newer else known
+
+    def _plan(self, entry: _Entry) -> _Plan | None:
+        current = self._current(entry)
+        device = entry.device
+        owner = "" if current is None else _owner(current)
+        if current is not None and owner and (device is None or owner != meta.uid(device)):
+            options = {"preconditions": {"uid": meta.uid(current)}}
+            return _Plan("delete", options, current, {})
+        if device is None:
+            return None
+        old = {} if current is None else dict(meta.mapping(current, "status"))
+        now = rfc3339(self._now_ms())
+        new = apply(old, entry.draft, properties(device), now, self._deadband)
+        reference = {
+            "apiVersion": DEVICES.api_version,
+            "kind": DEVICES.kind,
+            "name": meta.name(device),
+            "uid": meta.uid(device),
+            "controller": True,
+        }
+        if current is None:
+            body = {
+                "apiVersion": DEVICESTATUSES.api_version,
+                "kind": DEVICESTATUSES.kind,
+                "metadata": {
+                    "name": entry.key[1],
+                    "namespace": entry.key[0],
+                    "ownerReferences": [reference],
+                },
+                "spec": {},
+                "status": new,
+            }
+            return _Plan("create", body, old, new)
+        patch = patch_between(old, new)
+        if patch or not owner:
+            metadata: dict[str, Any] = {
+                "resourceVersion": meta.resource_version(current),
+                "uid": meta.uid(current),
+            }
+            body = {"metadata": metadata}
+            if patch:
+                body["status"] = patch
+            if not owner:
+                metadata["ownerReferences"] = [reference]
+            return _Plan("patch", body, old, new)
+        if entry.events:
+            return _Plan("event", self._event(entry, device), old, new)
+        return None
+
+    def _go_on(self, entry: _Entry) -> None:
+        if entry.writing or entry.timer is not None or self._stopped:
+            return
+        pause = entry.not_before - self._clock.seconds()
+        if pause > 0:
+            entry.timer = self._clock.callLater(pause, self._ring, entry)
+            return
+        entry.writing = True
+        what = f"status of {'/'.join(entry.key)}"
+        self._workers.submit(entry.key, partial(self._work, entry), what)
+
+    def _ring(self, entry: _Entry) -> None:
+        entry.timer = None
+        self._go_on(entry)
+
+    async def _work(self, entry: _Entry) -> None:
+        again = True
+        try:
+            plan = self._plan(entry)
+            if plan is None or plan.verb == "event":
+                await self._settle(entry)
+            if plan is None:
+                again = False
+            else:
+                entry.not_before = self._clock.seconds() + self._window
+                await self._write(entry, plan)
+        finally:
+            entry.writing = False
+        if again or entry.waiters or entry.draft != Draft():
+            self._go_on(entry)
+        elif entry.device is None and self._entries.get(entry.key) is entry:
+            del self._entries[entry.key]
+
+    async def _settle(self, entry: _Entry) -> None:
+        """Nothing is left to write: confirm."""
+        entry.draft = Draft()
+        waiters, entry.waiters = entry.waiters, {}
+        for message_id, waiter in waiters.items():
+            await self._confirm(waiter.node, message_id, waiter.wrong)
+
+    # Writing
+
+    async def _write(self, entry: _Entry, plan: _Plan) -> None:
+        draft, entry.draft = entry.draft, Draft()
+        waiters, entry.waiters = entry.waiters, {}
+        try:
+            result = await self._call(entry, plan)
+        except CancelledError:
+            raise
+        except KubeError as error:
+            self._writes.inc(plan.verb, "failed")
+            if plan.verb == "event":
+                self._log.warn(
+                    "no Event about device {device}: {error}", device=_id(entry), error=error
+                )
+                return
+            if error.code in _FINAL and plan.verb != "delete":
+                self._log.warn(
+                    "the cluster refuses what device {device} reports: {error}",
+                    device=_id(entry),
+                    error=error,
+                )
+                for message_id, waiter in waiters.items():
+                    text = f"refused by the cluster: {error.reason or error.code}"
+                    await self._confirm(waiter.node, message_id, text)
+                return
+            draft.then(entry.draft)
+            entry.draft = draft
+            entry.waiters = {**waiters, **entry.waiters}
+            await self._failed(entry, plan, error)
+            return
+        self._writes.inc(plan.verb, "done")
+        entry.retry = FIRST_RETRY
+        if plan.verb in ("event", "delete"):
+            draft.then(entry.draft)
+            entry.draft = draft
+            entry.waiters = {**waiters, **entry.waiters}
+        if plan.verb == "event":
+            return
+        if plan.verb == "delete":
+            entry.known, entry.gone = None, meta.uid(plan.old)
+            return
+        entry.known = result
+        self._note(entry, plan)
+        for message_id, waiter in waiters.items():
+            await self._confirm(waiter.node, message_id, waiter.wrong)
+
+    async def _call(self, entry: _Entry, plan: _Plan) -> dict[str, Any]:
+        namespace, name = entry.key
+        if plan.verb == "create":
+            return await self._client.create(DEVICESTATUSES, namespace, plan.body)
+        if plan.verb == "patch":
+            return await self._client.patch(DEVICESTATUSES, namespace, name, plan.body)
+        if plan.verb == "event":
+            entry.events.popleft()
+            return await self._client.create(EVENTS, namespace, plan.body)
+        try:
+            return await self._client.delete(DEVICESTATUSES, namespace, name, options=plan.body)
+        except KubeError as error:
+            if error.code != 404:
+                raise
+            return {}
+
+    async def _failed(self, entry: _Entry, plan: _Plan, error: KubeError) -> None:
+        """Look again after a conflict; wait after anything else."""
+        if error.code == 404 and plan.verb == "patch":
+            entry.known, entry.gone = None, meta.uid(plan.old)
+            return
+        if error.code == 409:
+            try:
+                entry.known = await self._client.get(DEVICESTATUSES, *entry.key)
+                entry.gone = ""
+                return
+            except KubeError as second:
+                if second.code == 404:
+                    entry.known, entry.gone = None, meta.uid(plan.old) or entry.gone
+                    return
+                error = second
+        self._log.warn(
+            "cannot {verb} the status of device {device}, again in {seconds} s: {error}",
+            verb=plan.verb,
+            device=_id(entry),
+            seconds=entry.retry,
+            error=error,
+        )
+        entry.not_before = self._clock.seconds() + max(entry.retry, self._window)
+        entry.retry = min(entry.retry * 2, LAST_RETRY)
+
+    async def _check_orphan(self, key: Key, owner: str) -> None:
+        """Delete a DeviceStatus whose device is gone, if the cluster says that it is."""
+        try:
+            device = await self._client.get(DEVICES, *key)
+        except KubeError as error:
+            if error.code != 404:
+                self._log.warn(
+                    "cannot tell whether device {device} is there: {error}",
+                    device="/".join(key),
+                    error=error,
+                )
+                return
+        else:
+            if meta.uid(device) == owner:
+                return
+        self._go_on(self._entry(key))
+
+    # Events
+
+    def _note(self, entry: _Entry, plan: _Plan) -> None:
+        """Plan an Event for each problem that is new."""
+        now = self._clock.seconds()
+        for problem in new_problems(plan.old, plan.new):
+            name, about, reason = (
+                str(problem.get(part) or "") for part in ("property", "about", "reason")
+            )
+            kind = name, about, reason
+            if now - entry.told.get(kind, -EVENT_PAUSE) < EVENT_PAUSE:
+                continue
+            if len(entry.told) >= MAX_WAITERS:
+                entry.told.clear()
+            entry.told[kind] = now
+            where = f"{about} {name}".strip()
+            entry.events.append((reason, f"{where}: {problem.get('message')}"))
+
+    def _event(self, entry: _Entry, device: Mapping[str, Any]) -> dict[str, Any]:
+        reason, message = entry.events[0]
+        self._events += 1
+        now_ms = self._now_ms()
+        now = rfc3339(now_ms)
+        return {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {
+                "name": f"{entry.key[1][:200]}.{now_ms:x}{self._events:04x}",
+                "namespace": entry.key[0],
+            },
+            "involvedObject": {
+                "apiVersion": DEVICES.api_version,
+                "kind": DEVICES.kind,
+                "namespace": entry.key[0],
+                "name": entry.key[1],
+                "uid": meta.uid(device),
+                "resourceVersion": meta.resource_version(device),
+            },
+            "reason": reason,
+            "message": message[:1024],
+            "type": "Warning",
+            "source": {"component": "devicecontroller"},
+            "reportingComponent": "devicecontroller",
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+
+
+def _owner(status: Mapping[str, Any]) -> str:
+    """Read the uid of the Device that a DeviceStatus belongs to."""
+    for reference in meta.sequence(status, "metadata", "ownerReferences"):
+        if reference.get("kind") == DEVICES.kind:
+            return str(reference.get("uid") or "")
+    return ""
+
+
+def _id(entry: _Entry) -> str:
+    return device_id({"metadata": {"namespace": entry.key[0], "name": entry.key[1]}})
