@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kubeedge_tx.store.database import Change, Database
 
@@ -202,10 +203,27 @@ def _load(cursor: sqlite3.Cursor) -> list[StoredDevice]:
         " actual_version, optional, attr_type, metadata FROM device_twin ORDER BY id"
     ):
         if device_id in found:
-            found[device_id].twins.append(TwinRow(*row[:7], bool(row[7]), *row[8:]))
+            found[device_id].twins.append(_twin(row))
     for device_id, *row in cursor.execute(
         "SELECT deviceid, uid, resource_version, desired FROM device_object"
     ):
         if device_id in found:
             found[device_id].object = ObjectRow(*row)
     return list(found.values())
+
+
+def _twin(row: list[Any]) -> TwinRow:
+    name, expected, actual, expected_meta, actual_meta, *more = row
+    expected_version, actual_version, optional, attr_type, metadata = more
+    return TwinRow(
+        name,
+        expected,
+        actual,
+        expected_meta,
+        actual_meta,
+        expected_version,
+        actual_version,
+        bool(optional),
+        attr_type,
+        metadata,
+    )

@@ -106,8 +106,13 @@ class Outbox:
         self._changed = callback
 
     async def load(self) -> None:
-        """Read what a former process left; call once, after the database is open."""
+        """Read what a former process left; call after the database is open."""
         rows, self.lost = await self._database.read(_load)
+        self._rows.clear()
+        self._by_key.clear()
+        for lane in self._lanes.values():
+            lane.clear()
+        self._bytes = 0
         for row in rows:
             self._keep(row)
         await self.expire()
@@ -115,6 +120,10 @@ class Outbox:
     def has(self, message_id: str) -> bool:
         """Tell whether a message of this id waits."""
         return message_id in self._rows
+
+    def keyed(self, prefix: str) -> dict[str, str]:
+        """Keys that begin with ``prefix``, and the ids of their messages."""
+        return {key: each for key, each in self._by_key.items() if key.startswith(prefix)}
 
     def put(
         self, message: Message, *, key: str | None, priority: int, confirm: bool
@@ -179,6 +188,28 @@ class Outbox:
 
         def applied(_: None) -> None:
             for message_id in ids:
+                self._drop(message_id)
+
+        return Change(work, applied)
+
+    def removing_keyed(self, *prefixes: str) -> Change:
+        """The change that forgets all messages whose key begins with one of the prefixes.
+
+        It also finds those whose commit is still under way when this is called.
+        """
+
+        def work(cursor: sqlite3.Cursor) -> list[str]:
+            gone: list[str] = []
+            for prefix in prefixes:
+                found = cursor.execute(
+                    "DELETE FROM outbox WHERE substr(key, 1, ?) = ? RETURNING id",
+                    (len(prefix), prefix),
+                )
+                gone += [row[0] for row in found.fetchall()]
+            return gone
+
+        def applied(gone: list[str]) -> None:
+            for message_id in gone:
                 self._drop(message_id)
 
         return Change(work, applied)

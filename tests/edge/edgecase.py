@@ -121,10 +121,15 @@ class EdgeCase(SynchronousTestCase):
         self.twin = Recorder("twin", "twin")
         present: list[Any] = [self.meta, self.hub]
         present += [each for each in (self.edged, self.twin) if each.name in self.modules]
+        present += self.more_modules()
         self.services = [ModuleService(each, self.bus, self.messages) for each in present]
         for service in self.services:
             self.successResultOf(service.startService())
         self.settle()
+
+    def more_modules(self) -> list[Any]:
+        """Real modules in place of recorders."""
+        return []
 
     def kill(self) -> None:
         """``kill -9``, and start again."""

@@ -1,0 +1,1 @@
+"""Between MQTT and the modules."""
