@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -17,11 +18,13 @@ from twisted.python.threadpool import ThreadPool
 
 from kubeedge_tx import VERSION
 from kubeedge_tx.beehive.bus import MessageBus
+from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
 from kubeedge_tx.config import host
 from kubeedge_tx.config.edgecore import EdgeCoreConfig, seconds
 from kubeedge_tx.config.types import relocate, split_address
+from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
 from kubeedge_tx.edge.edged.containers import ClusterNames
 from kubeedge_tx.edge.edged.manager import Edged
 from kubeedge_tx.edge.edged.settings import NodeSettings
@@ -140,6 +143,16 @@ class EdgeCore(OrderedService):
             now_ms=_now_ms,
             remote_query_timeout=float(modules.meta_manager.remote_query_timeout),
         )
+        twin = DeviceTwin(
+            bus,
+            messages,
+            database=database,
+            objects=store,
+            outbox=outbox,
+            node=self.node_name,
+            now_ms=_now_ms,
+            new_id=_new_id,
+        )
         threads = _Threads(reactor)
         await self.start_child(threads)
         edged = Edged(
@@ -154,7 +167,11 @@ class EdgeCore(OrderedService):
             report_events=modules.edged.report_event,
         )
         self._add_metrics(bus, outbox, hub)
-        services = [ModuleService(module, bus, messages) for module in (meta_manager, edged, hub)]
+        present: list[IModule] = [meta_manager]
+        if modules.device_twin.enable:
+            present.append(twin)
+        present += [edged, hub]
+        services = [ModuleService(module, bus, messages) for module in present]
         for service in services:
             await self.start_child(service)
         self._waiting_for = None
@@ -355,3 +372,7 @@ def _may_answer(address: str) -> bool:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())

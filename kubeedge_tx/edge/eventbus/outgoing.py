@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
@@ -30,17 +31,19 @@ class BusPort:
     retain: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(order=True, slots=True)
 class _Paper:
-    topic: str
-    payload: bytes
-    settled: bool = False
+    number: int
+    topic: str = field(compare=False)
+    payload: bytes = field(compare=False)
+    connection: int = field(default=0, compare=False)
+    """On which connection it was published last."""
 
 
 class Outgoing:
     """Publish on one port.
 
-    What a broker had not answered when it went away is published again when it is back,
+    What a broker did not answer before it went away is published again when it is back,
     before anything newer.
 
     ``published`` counts messages that the broker took, ``dropped`` those given up.
@@ -50,84 +53,94 @@ class Outgoing:
 
     def __init__(self, port: BusPort) -> None:
         self._port = port
-        self._waiting: deque[_Paper] = deque()
-        self._unanswered: deque[_Paper] = deque()
+        self._waiting: list[_Paper] = []
+        self._unanswered = 0
         self._senders: deque[Deferred[None]] = deque()
+        self._number = 0
+        self._connection = 0
+        self._publishing = False
         self.connected = False
         self.published = 0
         self.dropped = 0
 
     def __len__(self) -> int:
         """Messages that are not published yet."""
-        return len(self._waiting) + len(self._unanswered)
+        return len(self._waiting) + self._unanswered
 
     def put(self, topic: str, payload: bytes) -> Deferred[None]:
         """Publish a message when its turn comes; fires when there is room for the next.
 
         Without a broker there always is: then the oldest message is given up.
         """
-        self._waiting.append(_Paper(topic, payload))
+        self._number += 1
+        heapq.heappush(self._waiting, _Paper(self._number, topic, payload))
         self._publish()
         if len(self._waiting) <= MOST_WAITING:
             return succeed(None)
         if not self.connected:
             self._give_up()
             return succeed(None)
-        room: Deferred[None] = Deferred(self._left)
+        room: Deferred[None] = Deferred(self._senders.remove)
         self._senders.append(room)
         return room
 
     def state(self, connected: bool) -> None:
         """The broker came or went."""
         self.connected = connected
-        # Also when it comes twice without going: the earlier connection's answers are void.
-        lost = [paper for paper in self._unanswered if not paper.settled]
-        self._unanswered.clear()
-        self._waiting.extendleft(_Paper(p.topic, p.payload) for p in reversed(lost))
         if connected:
+            self._connection += 1
             self._publish()
         else:
-            while len(self._waiting) > MOST_WAITING:
-                self._give_up()
-            self._admit(len(self._senders))
+            self._make_room()
 
     def _publish(self) -> None:
-        while self.connected and self._waiting and len(self._unanswered) < MOST_UNANSWERED:
-            paper = self._waiting.popleft()
-            self._unanswered.append(paper)
+        if self._publishing:
+            return  # a broker that answers at once must not build up a stack
+        self._publishing = True
+        while self.connected and self._waiting and self._unanswered < MOST_UNANSWERED:
+            paper = heapq.heappop(self._waiting)
+            paper.connection = self._connection
+            self._unanswered += 1
             answer = self._port.port.publish(
                 paper.topic, paper.payload, self._port.qos, self._port.retain
             )
             answer.addCallbacks(
-                self._taken, self._refused, callbackArgs=(paper,), errbackArgs=(paper,)
+                self._taken, self._not_taken, callbackArgs=(paper,), errbackArgs=(paper,)
             )
+        self._publishing = False
         if len(self._waiting) <= MOST_WAITING:
             self._admit(1)
 
     def _taken(self, _: object, paper: _Paper) -> None:
+        self._unanswered -= 1
         self.published += 1
-        self._settle(paper)
-
-    def _refused(self, failure: Failure, paper: _Paper) -> None:
-        if failure.check(NotConnected):
-            return  # it waits for the broker to come back
-        self.dropped += 1
-        self._log.warn(
-            "{broker} broker does not take a message on {topic}: {why}",
-            broker=self._port.name,
-            topic=paper.topic,
-            why=failure.getErrorMessage(),
-        )
-        self._settle(paper)
-
-    def _settle(self, paper: _Paper) -> None:
-        paper.settled = True
-        while self._unanswered and self._unanswered[0].settled:
-            self._unanswered.popleft()
         self._publish()
 
+    def _not_taken(self, failure: Failure, paper: _Paper) -> None:
+        self._unanswered -= 1
+        if failure.check(NotConnected):
+            heapq.heappush(self._waiting, paper)
+            if paper.connection == self._connection:
+                self.connected = False  # we hear so before the port says it
+            if not self.connected:
+                self._make_room()
+        else:
+            self.dropped += 1
+            self._log.warn(
+                "{broker} broker does not take a message on {topic}: {why}",
+                broker=self._port.name,
+                topic=paper.topic,
+                why=failure.getErrorMessage(),
+            )
+        self._publish()
+
+    def _make_room(self) -> None:
+        while len(self._waiting) > MOST_WAITING:
+            self._give_up()
+        self._admit(len(self._senders))
+
     def _give_up(self) -> None:
-        paper = self._waiting.popleft()
+        paper = heapq.heappop(self._waiting)
         self.dropped += 1
         if self.dropped & (self.dropped - 1) == 0:  # 1, 2, 4, 8 …: an absence may be long
             self._log.warn(
@@ -143,6 +156,3 @@ class Outgoing:
         while self._senders and most:
             most -= 1
             self._senders.popleft().callback(None)
-
-    def _left(self, room: Deferred[Any]) -> None:
-        self._senders.remove(room)
