@@ -372,6 +372,8 @@ class Statuses:
             return
         if plan.verb == "delete":
             entry.known, entry.gone = None, meta.uid(plan.old)
+            if entry.device is None:
+                await self._settle(entry)
             return
         entry.known = result
         self._note(entry, plan)
