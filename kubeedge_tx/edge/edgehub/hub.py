@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -27,7 +27,7 @@ from kubeedge_tx.edge.edgehub.outboxpump import Pump
 from kubeedge_tx.edge.edgehub.routing import destination
 from kubeedge_tx.errors import StoreError
 from kubeedge_tx.store.outbox import BULK, Outbox
-from kubeedge_tx.viaduct.channel import Channel, Traffic
+from kubeedge_tx.viaduct.channel import FAILED, Channel, Traffic
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from kubeedge_tx.viaduct.throttle import TokenBucket
 
@@ -161,7 +161,7 @@ class EdgeHub:
         self._log.info("connected to the cloud at {peer}", peer=channel.peer)
         self._pump = Pump(self._reactor, channel, self._outbox, self._bucket)
         self._connection.spawn("keepalive", self._keep_alive(channel))
-        self._connection.spawn("sending to the cloud", self._pump.run())
+        self._connection.spawn("sending to the cloud", self._send(self._pump, channel))
         self._tell(names.CONNECTED)
 
     def received(self, message: Message) -> Deferred[None]:
@@ -204,6 +204,15 @@ class EdgeHub:
         self._over.callback(on_purpose)
         if self._gone is not None:
             self._gone.callback(None)
+
+    async def _send(self, pump: Pump, channel: Channel) -> None:
+        try:
+            await pump.run()
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - deaf and dumb is worse than a new connection
+            self._log.failure("sending to the cloud broke; connecting anew")
+            channel.close(FAILED, "internal error")
 
     async def _connect(self) -> Deferred[bool]:
         over = self._over = Deferred()

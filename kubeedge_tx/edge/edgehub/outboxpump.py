@@ -105,8 +105,9 @@ class Pump:
         now = self._clock.seconds()
         if not self._channel.is_writable:
             await self._wait(None)
-        elif not self._questions and not self._ready and not await self._fetch(now):
-            await self._wait(self._schedule.next_due() - now)
+        elif not self._questions and not self._ready:
+            if not await self._fetch(now):
+                await self._wait(self._schedule.next_due() - now)
         elif not self._bucket.take(now):
             await self._wait(self._bucket.delay(now))
         elif self._questions:
@@ -130,6 +131,7 @@ class Pump:
             self._log.warn("a sent message stays in the outbox: {why}", why=str(error))
 
     async def _fetch(self, now: float) -> bool:
+        """Look for messages to send; ``False`` if there are none now."""
         resting = self._schedule.resting(now, self._outbox)
         ids = self._outbox.next_ids(BATCH, resting)
         if not ids:
@@ -138,9 +140,8 @@ class Pump:
             self._ready.extend(await self._outbox.read(ids))
         except StoreError as error:
             self._log.warn("the outbox cannot be read: {why}", why=str(error))
-        if not self._ready:
             await self._wait(1.0)
-        return True
+        return True  # perhaps with nothing: newer messages may have replaced them all meanwhile
 
     async def _wait(self, seconds: float | None) -> None:
         """Sleep until woken, or for so long."""
