@@ -93,7 +93,10 @@ class AccessList:
             if not (rule.access == DENY or rule.access & wanted):
                 continue
             filled = _fill(rule.filter, user, client_id)
-            if filled is not None and topics.matches(filled, topic):
+            if filled is None:
+                if rule.access == DENY:
+                    return False
+            elif topics.matches(filled, topic):
                 if rule.access == DENY:
                     return False
                 is_allowed = True
@@ -115,8 +118,8 @@ def _rule(rest: str, where: str) -> _Rule:
 def _fill(pattern: str, user: str, client_id: str) -> str | None:
     """A pattern for one client; ``None`` if it does not apply.
 
-    A name that has wildcards or levels of its own could reach topics of others, so no
-    pattern applies to it (CVE-2017-7650 of mosquitto).
+    A name that has wildcards or levels of its own could reach topics of others
+    (CVE-2017-7650 of mosquitto), so nothing is allowed to it by a pattern.
     """
     for mark, value in (("%u", user), ("%c", client_id)):
         if mark in pattern:

@@ -18,6 +18,7 @@ from kubeedge_tx.mqtt.reasons import (
     CLIENT_ID_NOT_VALID,
     UNSUPPORTED_PROTOCOL_VERSION,
     MalformedPacket,
+    MqttError,
     ProtocolError,
 )
 
@@ -92,14 +93,24 @@ class Body:
 def connect(data: bytes) -> p.Connect:
     """Read a CONNECT; its ``version`` is 4 or 5.
 
-    ``reason`` of the error is what a CONNACK would say.
+    ``reason`` and ``version`` of the error are what a CONNACK says, and in which form.
     """
     body = Body(data, p.CONNECT)
     name, version = body.binary(), body.byte()
     if name != b"MQTT" or version not in (V4, V5):
         if name in (b"MQTT", b"MQIsdp"):
-            raise UnsupportedVersion(version)
+            error = ProtocolError(f"protocol version {version}", UNSUPPORTED_PROTOCOL_VERSION)
+            error.version = version  # [MQTT-3.1.2-2]
+            raise error
         raise MalformedPacket("CONNECT has another protocol's name")  # [MQTT-3.1.2-1]
+    try:
+        return _connect(body, version)
+    except MqttError as error:
+        error.version = version
+        raise
+
+
+def _connect(body: Body, version: int) -> p.Connect:
     flags, keep_alive = body.byte(), body.two()
     if flags & 1:
         raise MalformedPacket("CONNECT has its reserved flag set")  # [MQTT-3.1.2-3]
@@ -140,17 +151,6 @@ def connect(data: bytes) -> p.Connect:
         password=password,
         properties=found,
     )
-
-
-class UnsupportedVersion(ProtocolError):
-    """A CONNECT of a version we do not speak [MQTT-3.1.2-2].
-
-    :param version: its protocol level; decides in which form it is told.
-    """
-
-    def __init__(self, version: int) -> None:
-        super().__init__(f"protocol version {version}", UNSUPPORTED_PROTOCOL_VERSION)
-        self.version = version
 
 
 def check_message(found: Properties) -> None:

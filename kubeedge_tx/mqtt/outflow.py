@@ -27,7 +27,7 @@ RELEASING: Final = 3
 """PUBREC came, and PUBREL is sent once that is on disk."""
 RELEASED: Final = 4
 
-_BATCH_BYTES: Final = 256 * 1024
+_BATCH_BYTES: Final = 64 * 1024
 """Bytes taken from a queue in one go."""
 _JOIN_BYTES: Final = 4096
 """Larger payloads are passed on without a copy."""
@@ -125,7 +125,7 @@ class Outflow:
     [MQTT-4.4.0-1] [MQTT-4.6.0-1].
 
     :param journal: of a session that survives a restart; else ``None``.
-    :param hold: called with an item that waits for the journal; give it to
+    :param hold: called with this and an item that waits for the journal; give it to
         :meth:`committed` then.
     :param done: called with an item that needs no more sending and the reason it ended with;
         ``None`` for an item that was dropped.
@@ -160,7 +160,7 @@ class Outflow:
         max_messages: int,
         max_bytes: int,
         keep_qos0: bool,
-        hold: Callable[[Item], None] | None = None,
+        hold: Callable[[Outflow, Item], None] | None = None,
         done: Callable[[Item, int | None], None] | None = None,
     ) -> None:
         self.client_id = client_id
@@ -325,7 +325,7 @@ class Outflow:
         self.inflight[item.packet_id] = item
         if item.qos == 2 and self.journal is not None and self._hold is not None:
             item.state = HELD
-            self._hold(item)
+            self._hold(self, item)
         else:
             item.state = SENT
             self._transmit(item, False, now)
@@ -417,7 +417,7 @@ class Outflow:
             if self.journal is not None and self._hold is not None:
                 item.state = RELEASING
                 self.journal.operations.append(QueueReleased(self.client_id, item.number))
-                self._hold(item)
+                self._hold(self, item)
             else:
                 item.state = RELEASED
                 sink.write(short_ack(0x62, packet_id))

@@ -134,6 +134,8 @@ class MqttError(KubeEdgeError):
     def __init__(self, text: str, reason: int) -> None:
         super().__init__(text)
         self.reason = reason
+        self.version = 0
+        """Protocol level of the CONNECT in which it was found; 0 for any other packet."""
 
 
 class MalformedPacket(MqttError):
