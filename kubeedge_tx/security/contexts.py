@@ -48,7 +48,7 @@ def hub_server(ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> IOpenSSLServer
 
     :raises CertificateError: one of the PEM texts cannot be used.
     """
-    return CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **_ciphers(HUB_CIPHERS))
+    return CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **ciphers(HUB_CIPHERS))
 
 
 def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCreator:
@@ -56,7 +56,7 @@ def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCre
 
     :raises CertificateError: one of the PEM texts cannot be used.
     """
-    return _Asking(CertificateOptions(**_own(cert_pem, key_pem), **_ciphers(WEB_CIPHERS)))
+    return _Asking(CertificateOptions(**_own(cert_pem, key_pem), **ciphers(WEB_CIPHERS)))
 
 
 def client(
@@ -69,14 +69,12 @@ def client(
     :raises CertificateError: one of the PEM texts cannot be used.
     """
     own = _own(cert_pem, key_pem) if cert_pem else {}
-    return _Expecting(
-        hostname, CertificateOptions(**own, **_ciphers(WEB_CIPHERS), **_trust(ca_pem))
-    )
+    return Expecting(hostname, CertificateOptions(**own, **ciphers(WEB_CIPHERS), **_trust(ca_pem)))
 
 
 def unverified_client() -> IOpenSSLClientConnectionCreator:
     """For ``/ca.crt`` and nothing else: what comes is checked against the token's hash."""
-    return CertificateOptions(**_ciphers(WEB_CIPHERS))
+    return CertificateOptions(**ciphers(WEB_CIPHERS))
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -104,16 +102,22 @@ class _Asking:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Expecting:
+class Expecting:
     """Expect a certificate for one host.
 
     Not ``optionsForClientTLS``: its check logs and *passes* when it cannot read one of the
     certificate's names, and a Go cloudcore's certificate has an empty one by default.
     """
 
-    def __init__(self, hostname: str, options: CertificateOptions) -> None:
+    def __init__(
+        self,
+        hostname: str,
+        options: CertificateOptions,
+        remedy: str = "add that to the cloud's dnsNames or advertiseAddress",
+    ) -> None:
         self._hostname = hostname
         self._options = options
+        self._remedy = remedy
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = self._options.clientConnectionForTLS(protocol)
@@ -122,13 +126,14 @@ class _Expecting:
         abandon = weakref.WeakMethod(protocol.failVerification)
         connection.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
-            partial(_check, self._hostname, abandon),
+            partial(_check, self._hostname, self._remedy, abandon),
         )
         return connection
 
 
 def _check(
     hostname: str,
+    remedy: str,
     abandon: Callable[[], Callable[[Failure], None] | None],
     _connection: SSL.Connection,
     certificate: crypto.X509,
@@ -141,10 +146,7 @@ def _check(
     try:
         if serves(certificate.to_cryptography(), hostname):
             return True
-        why = (
-            f"its certificate is not valid for {hostname}; add that to the cloud's dnsNames "
-            "or advertiseAddress"
-        )
+        why = f"its certificate is not valid for {hostname}; {remedy}"
     except Exception as error:  # noqa: BLE001 - whatever cannot be checked has not passed
         why = f"its certificate cannot be read: {error}"
     if (give_up := abandon()) is not None:
@@ -176,5 +178,6 @@ def _trust(ca_pem: bytes) -> dict[str, Any]:
     return {"trustRoot": trustRootFromCertificates(roots)}
 
 
-def _ciphers(text: str) -> dict[str, Any]:
+def ciphers(text: str) -> dict[str, Any]:
+    """The argument of CertificateOptions for a list of ciphers in OpenSSL's words."""
     return {"acceptableCiphers": AcceptableCiphers.fromOpenSSLCipherString(text)}

@@ -15,3 +15,10 @@ kubeedge_edge = ServiceMaker(
     "The edge agent of KubeEdge: runs pods behind a bad link.",
     "kubeedge-edge",
 )
+
+kubeedge_mqtt = ServiceMaker(
+    "KubeEdge-TX MQTT broker",
+    "kubeedge_tx.tap.mqtt",
+    "An MQTT broker, 3.1.1 and 5, with persistent sessions.",
+    "kubeedge-mqtt",
+)
