@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from kubeedge_tx.beehive.bus import MessageBus
+from kubeedge_tx.beehive.bus import INBOX_SIZE, MessageBus
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.tasks import TaskSet
@@ -23,7 +23,8 @@ class ModuleService(Service):
     """Feed a module from its inbox while running.
 
     A module may have ``async def started()``, awaited before its first message, and
-    ``async def stopped()``, awaited after its last.
+    ``async def stopped()``, awaited after its last; and ``inbox_size``, how many messages may
+    wait for it before their senders wait too.
 
     ``failures`` counts messages that the module could not handle.
     """
@@ -34,7 +35,8 @@ class ModuleService(Service):
         self._module = module
         self._bus = bus
         self._messages = messages
-        self._inbox = bus.register(module.name, module.group)
+        size = getattr(module, "inbox_size", INBOX_SIZE)
+        self._inbox = bus.register(module.name, module.group, size)
         self._tasks = TaskSet()
         self.setName(module.name)
         self._handling = False

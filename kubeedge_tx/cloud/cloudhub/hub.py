@@ -116,6 +116,8 @@ class CloudHub:
 
     name = names.CLOUDHUB
     group = names.CLOUDHUB
+    inbox_size = 64
+    """Small: what waits here cannot be replaced by what is newer, nor passed by an answer."""
     _log = Logger()
 
     def __init__(
