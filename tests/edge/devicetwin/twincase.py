@@ -135,9 +135,7 @@ class TwinCase(EdgeCase):
             "removed_devices": [{"id": each, "name": each.rpartition("/")[2]} for each in removed]
             or None,
         }
-        self.receive(
-            push("update", "membership", content, source="devicecontroller", group="twin")
-        )
+        self.receive(push("update", "membership", content, source="devicecontroller", group="twin"))
         return self.port.take()
 
     def push_object(self, content: Any, operation: str = "update") -> list[Published]:
