@@ -23,241 +23,241 @@ DIFFERENCES: Final[dict[int, tuple[str, list[str]]]] = {
         DESIRED,
         [
             "node/go-c/membership/updated [[{'id': 'default/thermo', 'name': 'thermo'}], None]",
-            "device/default/thermo/twin/update/document threshold - > 30|",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/document threshold - > 30|",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     9: (
         DESIRED,
         [
-            "device/default/thermo/twin/get/result threshold 30|",
+            "default/thermo/twin/get/result threshold 30|",
         ],
     ),
     13: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result temperature |23",
-            "device/default/thermo/twin/update/document temperature - > |23",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result temperature |23",
+            "default/thermo/twin/update/document temperature - > |23",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     14: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result temperature |23",
-            "device/default/thermo/twin/update/document temperature |23 > |23",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result temperature |23",
+            "default/thermo/twin/update/document temperature |23 > |23",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     15: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result temperature |24",
-            "device/default/thermo/twin/update/document temperature |23 > |24",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result temperature |24",
+            "default/thermo/twin/update/document temperature |23 > |24",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     16: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result threshold |30",
-            "device/default/thermo/twin/update/document threshold 30| > 30|30",
+            "default/thermo/twin/update/result threshold |30",
+            "default/thermo/twin/update/document threshold 30| > 30|30",
         ],
     ),
     17: (
         ANY_TEXT,
         [
-            "device/default/thermo/twin/update/result label |a b ü, threshold |31",
-            "device/default/thermo/twin/update/document label - > |a b ü, threshold 30|30 > 30|31",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result label |a b ü, threshold |31",
+            "default/thermo/twin/update/document label - > |a b ü, threshold 30|30 > 30|31",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     18: (
         UNKNOWN_PROPERTY,
         [
-            "device/default/thermo/twin/update/result 400 the device model has no property color",
+            "default/thermo/twin/update/result 400 the device model has no property color",
         ],
     ),
     20: (
         RANGE,
         [
-            "device/default/thermo/twin/update/result 400 the value of temperature is above the maximum 100 of the model",
+            "default/thermo/twin/update/result 400 the value of temperature is above the maximu",
         ],
     ),
     21: (
         REAL_TOPIC,
         [
-            "device/default/thermo/twin/update/result 400 Unmarshal update request body failed, please check the request",
+            "default/thermo/twin/update/result 400 Unmarshal update request body failed, please",
         ],
     ),
     22: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result temperature |26",
-            "device/default/thermo/twin/update/document temperature |24 > |26",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result temperature |26",
+            "default/thermo/twin/update/document temperature |24 > |26",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     23: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result temperature |27",
-            "device/default/thermo/twin/update/document temperature |26 > |27",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/result temperature |27",
+            "default/thermo/twin/update/document temperature |26 > |27",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     24: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result threshold 50|",
-            "device/default/thermo/twin/update/document threshold 30|31 > 50|31",
-            "device/default/thermo/twin/update/delta {'threshold': '50'}",
+            "default/thermo/twin/update/result threshold 50|",
+            "default/thermo/twin/update/document threshold 30|31 > 50|31",
+            "default/thermo/twin/update/delta {'threshold': '50'}",
         ],
     ),
     25: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result threshold 51|49",
-            "device/default/thermo/twin/update/document threshold 50|31 > 51|49",
-            "device/default/thermo/twin/update/delta {'threshold': '51'}",
+            "default/thermo/twin/update/result threshold 51|49",
+            "default/thermo/twin/update/document threshold 50|31 > 51|49",
+            "default/thermo/twin/update/delta {'threshold': '51'}",
         ],
     ),
     26: (
         ANY_TEXT,
         [
-            "device/default/thermo/twin/update/result label -",
-            "device/default/thermo/twin/update/document label |a b ü > -",
-            "device/default/thermo/twin/update/delta {'threshold': '51'}",
+            "default/thermo/twin/update/result label -",
+            "default/thermo/twin/update/document label |a b ü > -",
+            "default/thermo/twin/update/delta {'threshold': '51'}",
         ],
     ),
     27: (
         REAL_TOPIC,
         [
-            "device/default/thermo/twin/update/result 400 Update twin error, key:twin does not exist",
+            "default/thermo/twin/update/result 400 Update twin error, key:twin does not exist",
         ],
     ),
     28: (
         REAL_TOPIC,
         [
-            "device/default/thermo/twin/update/result 400 Update twin error, key:twin does not exist",
+            "default/thermo/twin/update/result 400 Update twin error, key:twin does not exist",
         ],
     ),
     30: (
         REAL_TOPIC,
         [
-            "device/default/thermo/twin/update/result 400 Unmarshal update request body failed, please check the request",
+            "default/thermo/twin/update/result 400 Unmarshal update request body failed, please",
         ],
     ),
     32: (
         OLD_APPS,
         [
-            "device/thermo/twin/get/result temperature |27, threshold 51|49",
+            "thermo/twin/get/result temperature |27, threshold 51|49",
         ],
     ),
     33: (
         ANY_TEXT,
         [
-            "device/default/thermo/twin/update/result label |600 characters",
-            "device/default/thermo/twin/update/document label - > |600 characters",
-            "device/thermo/twin/update/document label - > |600 characters",
-            "device/default/thermo/twin/update/delta {'threshold': '51'}",
-            "device/thermo/twin/update/delta {'threshold': '51'}",
+            "default/thermo/twin/update/result label |600 chars",
+            "default/thermo/twin/update/document label - > |600 chars",
+            "thermo/twin/update/document label - > |600 chars",
+            "default/thermo/twin/update/delta {'threshold': '51'}",
+            "thermo/twin/update/delta {'threshold': '51'}",
         ],
     ),
     34: (
         OLD_APPS,
         [
-            "device/default/thermo/twin/update/result temperature |28",
-            "device/default/thermo/twin/update/document temperature |27 > |28",
-            "device/thermo/twin/update/document temperature |27 > |28",
-            "device/default/thermo/twin/update/delta {'threshold': '51'}",
-            "device/thermo/twin/update/delta {'threshold': '51'}",
+            "default/thermo/twin/update/result temperature |28",
+            "default/thermo/twin/update/document temperature |27 > |28",
+            "thermo/twin/update/document temperature |27 > |28",
+            "default/thermo/twin/update/delta {'threshold': '51'}",
+            "thermo/twin/update/delta {'threshold': '51'}",
         ],
     ),
     36: (
         LAST_SEEN,
         [
-            "device/default/thermo/state/update/result offline True",
+            "default/thermo/state/update/result offline True",
         ],
     ),
     37: (
         LAST_SEEN,
         [
-            "device/default/thermo/state/update/result unknown True",
+            "default/thermo/state/update/result unknown True",
         ],
     ),
     38: (
         STATE,
         [
-            "device/default/thermo/state/update/result 400 the state must be one of online, offline, ok, unknown, unhealthy",
+            "default/thermo/state/update/result 400 the state must be one of online, offline, ok",
         ],
     ),
     39: (
         STATE,
         [
-            "device/default/thermo/state/update/result 400 the state must be one of online, offline, ok, unknown, unhealthy",
+            "default/thermo/state/update/result 400 the state must be one of online, offline, ok",
         ],
     ),
     40: (
         STATE,
         [
-            "device/default/thermo/state/update/result 400 the state must be one of online, offline, ok, unknown, unhealthy",
+            "default/thermo/state/update/result 400 the state must be one of online, offline, ok",
         ],
     ),
     41: (
         STATE,
         [
-            "device/default/nope/state/update/result 404 Device default/nope not found while updating state",
+            "default/nope/state/update/result 404 Device default/nope not found while updating",
         ],
     ),
     42: (
         STATE,
         [
-            "device/default/thermo/state/update/result 400 Unmarshal state update failed, err: it is not JSON",
+            "default/thermo/state/update/result 400 Unmarshal state update failed, err: it is no",
         ],
     ),
     46: (
         DESIRED,
         [
-            "device/default/thermo/twin/get/result label |600 characters, temperature |28, threshold 51|49",
+            "default/thermo/twin/get/result label |600 chars, temperature |28, threshold 51|49",
         ],
     ),
     47: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/document threshold 51|49 > 60|49",
-            "device/thermo/twin/update/document threshold 51|49 > 60|49",
-            "device/default/thermo/twin/update/delta {'threshold': '60'}",
-            "device/thermo/twin/update/delta {'threshold': '60'}",
+            "default/thermo/twin/update/document threshold 51|49 > 60|49",
+            "thermo/twin/update/document threshold 51|49 > 60|49",
+            "default/thermo/twin/update/delta {'threshold': '60'}",
+            "thermo/twin/update/delta {'threshold': '60'}",
         ],
     ),
     48: (
         DESIRED,
         [
-            "device/default/thermo/twin/get/result label |600 characters, temperature |28, threshold 60|49",
+            "default/thermo/twin/get/result label |600 chars, temperature |28, threshold 60|49",
         ],
     ),
     49: (
         DESIRED,
         [
-            "device/default/thermo/twin/update/result threshold |60",
-            "device/default/thermo/twin/update/document threshold 60|49 > 60|60",
-            "device/thermo/twin/update/document threshold 60|49 > 60|60",
+            "default/thermo/twin/update/result threshold |60",
+            "default/thermo/twin/update/document threshold 60|49 > 60|60",
+            "thermo/twin/update/document threshold 60|49 > 60|60",
         ],
     ),
     50: (
         REMOVED,
         [
-            "device/default/thermo/twin/update/document label |600 characters > -, threshold 60|60 > 30|60",
-            "device/thermo/twin/update/document label |600 characters > -, threshold 60|60 > 30|60",
-            "device/default/thermo/twin/update/delta {'threshold': '30'}",
-            "device/thermo/twin/update/delta {'threshold': '30'}",
+            "default/thermo/twin/update/document label |600 chars > -, threshold 60|60 > 30|60",
+            "thermo/twin/update/document label |600 chars > -, threshold 60|60 > 30|60",
+            "default/thermo/twin/update/delta {'threshold': '30'}",
+            "thermo/twin/update/delta {'threshold': '30'}",
         ],
     ),
     51: (
         DESIRED,
         [
-            "device/default/thermo/twin/get/result temperature |28, threshold 30|60",
+            "default/thermo/twin/get/result temperature |28, threshold 30|60",
         ],
     ),
 }
