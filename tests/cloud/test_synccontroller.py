@@ -17,7 +17,7 @@ from kubeedge_tx.api.resources import (
     ResourceType,
 )
 from kubeedge_tx.beehive.interfaces import IModule
-from kubeedge_tx.cloud.synccontroller import Key, Relevance, SyncController
+from kubeedge_tx.cloud.synccontroller import Key, Relevance, SyncController, Wanted
 from kubeedge_tx.kube.interfaces import IListener
 from tests.cloud.rig import Recorder, config_map, connected, factory, node, pod, read
 from tests.fakes.kube import FakeKube, unreachable
@@ -30,6 +30,7 @@ class SyncControllerTests(SynchronousTestCase):
         self.clock = Clock()
         self.kube.put(NODES, node())
         self.running = False
+        self.wanted: Wanted | None = None
 
     def start(self) -> None:
         self.pods = self.kube.informer(PODS)
@@ -43,6 +44,7 @@ class SyncControllerTests(SynchronousTestCase):
             cluster_object_syncs=self.kube.informer(CLUSTEROBJECTSYNCS),
             nodes=nodes,
             objects=[self.pods, self.kube.informer(CONFIGMAPS), self.kube.informer(DEVICES), nodes],
+            wanted=self.wanted,
         )
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))
@@ -132,6 +134,24 @@ class SyncControllerTests(SynchronousTestCase):
         self.record(self.kube.put(DEVICES, device), "1")
         self.start()
         self.assertEqual(self.bus.take()[0].route.source, "devicecontroller")
+
+    def test_an_object_of_another_node(self) -> None:
+        """A device that has moved, as its node was away, is deleted there, newer or not."""
+        device = {"metadata": {"namespace": "default", "name": "thermo"}, "spec": {}}
+        made = self.kube.put(DEVICES, device)
+        self.kube.put(NODES, node("edge-2"))
+        for version in ("", "1"):
+            self.record(made, version)
+            self.record(made, node="edge-2")
+            self.wanted = lambda where, obj: (where, obj["kind"]) != ("edge-1", "Device")
+            self.start()
+            (message,) = self.bus.take()
+            route = message.route
+            self.assertEqual(
+                (route.source, route.operation, route.resource),
+                ("devicecontroller", "delete", "node/edge-1/default/device/thermo"),
+            )
+            self.assertEqual(read(message)["metadata"]["uid"], made["metadata"]["uid"])
 
     def test_an_object_that_is_gone(self) -> None:
         """It was deleted while nobody looked: the node deletes it too, by its uid."""
