@@ -110,7 +110,7 @@ class MqttClient:
         self._loop.clock = reactor
         self.is_connected = False
         self.connects = 0
-        self._carry = {
+        self._carry: dict[type, Callable[[Any], None]] = {
             does.Write: self._write,
             does.Shut: self._shut,
             does.Opened: self._opened,

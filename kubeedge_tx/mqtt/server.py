@@ -141,7 +141,7 @@ class MqttServer:
         self.store_failures = 0
         self._writes = 0
         self._idle: list[Deferred[None]] = []
-        self._carry = {
+        self._carry: dict[type, Callable[[Any], None]] = {
             does.Send: self._send,
             does.Close: self._close,
             does.Authenticate: self._authenticate,
@@ -350,6 +350,7 @@ class MqttServer:
         connection = effect.connection
         if self._unknown.pop(connection.handle, None) is not None:
             self._look_at_crowd()
+        assert connection.session is not None
         self._log.debug(
             "{client} ({user}) connected from {peer}",
             client=connection.session.client_id,
@@ -385,9 +386,10 @@ class MqttServer:
 
     def _refused(self, failure: Failure, connection: Any) -> None:
         reason = SERVER_UNAVAILABLE
-        if failure.check(Refusal):
-            reason = failure.value.reason
-            self._log.info("{peer}: {why}", peer=connection.handle.peer, why=str(failure.value))
+        error = failure.value
+        if isinstance(error, Refusal):
+            reason = error.reason
+            self._log.info("{peer}: {why}", peer=connection.handle.peer, why=str(error))
         elif not failure.check(CancelledError):
             self._log.failure("cannot say who {peer} is", failure, peer=connection.handle.peer)
         self.run(partial(self.broker.refuse, connection, reason, self._now()))

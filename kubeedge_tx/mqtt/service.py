@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from twisted.logger import Logger
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.mqtt.acl import AccessList
 from kubeedge_tx.mqtt.broker import Broker
-from kubeedge_tx.mqtt.limits import Limits
+from kubeedge_tx.mqtt.limits import Counters, Limits
 from kubeedge_tx.mqtt.links import TcpFactory, WebSocketFactory
 from kubeedge_tx.mqtt.passwords import Passwords
 from kubeedge_tx.mqtt.reasons import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED
@@ -165,6 +166,7 @@ class MqttService:
             access=doorkeeper if doorkeeper is not None and doorkeeper.restricts else None,
             authenticate=doorkeeper is not None and doorkeeper.authenticates,
             epoch=wall_clock() - reactor.seconds(),
+            is_durable=store is not None,
         )
         self.server = MqttServer(
             reactor,
@@ -234,11 +236,11 @@ class MqttService:
         """Show what the broker counts."""
         broker, server = self.server.broker, self.server
         counters = broker.counters
-        for name in type(counters).__slots__:
+        for name in (each.name for each in fields(counters)):
             metrics.gauge(
                 f"kubeedge_mqtt_{name}",
                 f"MQTT: {name.replace('_', ' ')}, since the start.",
-                read=lambda name=name: float(getattr(counters, name)),
+                read=partial(_number, counters, name),
             )
         metrics.gauge(
             "kubeedge_mqtt_sessions",
@@ -260,6 +262,10 @@ class MqttService:
             "Writes of MQTT state that did not reach the disk.",
             read=lambda: float(server.store_failures),
         )
+
+
+def _number(counters: Counters, name: str) -> float:
+    return float(getattr(counters, name))
 
 
 def _text(path: Path) -> str:

@@ -42,7 +42,7 @@ class Options(RoleOptions[MqttConfig]):
     form = MqttConfig
     minimal = ("listeners", "allowAnonymous", "passwordFile", "aclFile")
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
-        ["port", None, None, "port of the first listener; 0 takes a free one", int],
+        ["port", None, None, "port of the first listener; 0 takes a free one", int],  # type: ignore[list-item]
     ]
 
     def apply(self) -> None:
@@ -120,7 +120,7 @@ class MqttCore(OrderedService):
         self._waiting_for = "the listeners"
         broker = MqttService(
             reactor,
-            [_listener(each, at) for at, each in enumerate(config.listeners)],
+            [self._listener(each, at) for at, each in enumerate(config.listeners)],
             limits=_limits(config),
             ids=lambda: f"auto-{_random.getrandbits(80):020x}",
             wall_clock=time.time,
@@ -160,7 +160,28 @@ class MqttCore(OrderedService):
             acl_file=self._path(config.acl_file),
         )
 
+    def _listener(self, config: MqttListener, at: int) -> Listener:
+        tls = None
+        if config.tls is not None:
+            try:
+                tls = foreign.server(
+                    self._data_dir / config.tls.cert_file,
+                    self._data_dir / config.tls.key_file,
+                    self._path(config.tls.ca_file),
+                    require=config.tls.require_certificate or config.tls.use_identity_as_username,
+                )
+            except ConfigError as error:
+                raise ConfigError(f"listeners[{at}].tls: {error.path}", error.reason) from None
+        return Listener(
+            address=config.address,
+            port=config.port,
+            is_websocket=config.protocol == "websockets",
+            tls=tls,
+            is_identified=config.tls is not None and config.tls.use_identity_as_username,
+        )
+
     def _path(self, name: str) -> Path | None:
+        """A file that the configuration names; relative ones are below the data directory."""
         return self._data_dir / name if name else None
 
 
@@ -191,27 +212,6 @@ class _Threads:
 
     def run(self, work: Any, *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._pool, work, *args)
-
-
-def _listener(config: MqttListener, at: int) -> Listener:
-    tls = None
-    if config.tls is not None:
-        try:
-            tls = foreign.server(
-                Path(config.tls.cert_file),
-                Path(config.tls.key_file),
-                Path(config.tls.ca_file) if config.tls.ca_file else None,
-                require=config.tls.require_certificate or config.tls.use_identity_as_username,
-            )
-        except ConfigError as error:
-            raise ConfigError(f"listeners[{at}].tls: {error.path}", error.reason) from None
-    return Listener(
-        address=config.address,
-        port=config.port,
-        is_websocket=config.protocol == "websockets",
-        tls=tls,
-        is_identified=config.tls is not None and config.tls.use_identity_as_username,
-    )
 
 
 def _limits(config: MqttConfig) -> Limits:
