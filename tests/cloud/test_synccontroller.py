@@ -136,22 +136,21 @@ class SyncControllerTests(SynchronousTestCase):
         self.assertEqual(self.bus.take()[0].route.source, "devicecontroller")
 
     def test_an_object_of_another_node(self) -> None:
-        """A device that has moved, as its node was away, is deleted there, newer or not."""
+        """A device that has moved, as its node was away, is deleted there."""
         device = {"metadata": {"namespace": "default", "name": "thermo"}, "spec": {}}
         made = self.kube.put(DEVICES, device)
         self.kube.put(NODES, node("edge-2"))
-        for version in ("", "1"):
-            self.record(made, version)
-            self.record(made, node="edge-2")
-            self.wanted = lambda where, obj: (where, obj["kind"]) != ("edge-1", "Device")
-            self.start()
-            (message,) = self.bus.take()
-            route = message.route
-            self.assertEqual(
-                (route.source, route.operation, route.resource),
-                ("devicecontroller", "delete", "node/edge-1/default/device/thermo"),
-            )
-            self.assertEqual(read(message)["metadata"]["uid"], made["metadata"]["uid"])
+        self.record(made)
+        self.record(made, node="edge-2")
+        self.wanted = lambda where, obj: (where, obj["kind"]) != ("edge-1", "Device")
+        self.start()
+        (message,) = self.bus.take()
+        route = message.route
+        self.assertEqual(
+            (route.source, route.operation, route.resource),
+            ("devicecontroller", "delete", "node/edge-1/default/device/thermo"),
+        )
+        self.assertEqual(read(message)["metadata"]["uid"], made["metadata"]["uid"])
 
     def test_an_object_that_is_gone(self) -> None:
         """It was deleted while nobody looked: the node deletes it too, by its uid."""
