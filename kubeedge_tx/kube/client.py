@@ -9,7 +9,7 @@ from pathlib import Path
 from threading import Thread
 from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 import urllib3
@@ -37,7 +37,7 @@ STOP_SECONDS: Final = 8.0
 """How long a stop waits for calls under way."""
 RELOAD_SECONDS: Final = 10.0
 """Credentials that the server refuses are read again at most this often."""
-SIGNED_SECONDS: Final = 5.0
+WAY_SECONDS: Final = 5.0
 """How long credentials are used before they are looked at again: they may be a plugin's."""
 
 _encoder: Final = msgspec.json.Encoder()
@@ -59,6 +59,20 @@ class _Answer:
     status: int
     retry_after: float | None
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How to reach the server, good for some seconds."""
+
+    api: Any
+    until: float
+    headers: dict[str, str]
+    """What proves who we are."""
+    request: Callable[..., Any]
+    """urllib3's, of the one server if no proxy is between."""
+    prefix: str
+    """What stands before paths."""
 
 
 class _NotSent(Exception):
@@ -104,7 +118,7 @@ class KubeClient(Service):
         self._retired: list[Any] = []
         self._loaded_at = 0.0
         self._used_files: tuple[object, ...] = ()
-        self._signed: tuple[float, Any, dict[str, str]] = (0.0, None, {})
+        self._way: _Way | None = None
 
     def ca_pem(self) -> Deferred[str]:
         """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
@@ -444,19 +458,24 @@ class KubeClient(Service):
         response = self._send(call, READ_SECONDS, preload=True)
         return _read_answer(response)
 
-    def _authorization(self, api: Any) -> dict[str, str]:
-        """Read what proves who we are; asking the package each time costs as much as a call."""
-        now = monotonic()
-        until, of, headers = self._signed
-        if of is api and now < until:
-            return headers
-        headers = {}
+    def _find_way(self) -> _Way:
+        """Read how to reach the server; asking the package each time costs as much as a call."""
+        way, now = self._way, monotonic()
+        if way is not None and way.api is self._api and now < way.until:
+            return way
+        api = self._api
+        headers: dict[str, str] = {}
         api.update_params_for_auth(headers, None, ["BearerToken"], "", "", None)
         if config.credentials(api) != self._used_files:  # a plugin brought other certificates
             self._used_files = config.credentials(api)
             api.rest_client = type(api.rest_client)(api.configuration)
-        self._signed = now + SIGNED_SECONDS, api, headers
-        return headers
+        host, manager = api.configuration.host.rstrip("/"), api.rest_client.pool_manager
+        if getattr(manager, "proxy", None) is None:
+            request, prefix = manager.connection_from_url(host).urlopen, urlsplit(host).path
+        else:
+            request, prefix = manager.request, host
+        way = self._way = _Way(api, now + WAY_SECONDS, headers, request, prefix)
+        return way
 
     def _open(self, call: _Call, read_seconds: float) -> Any:
         response = self._send(call, read_seconds, preload=False)
@@ -469,17 +488,16 @@ class KubeClient(Service):
         return response
 
     def _send(self, call: _Call, read_seconds: float, *, preload: bool) -> Any:
-        api = self._api
-        headers = {**call.headers, **self._authorization(api)}
-        url = api.configuration.host.rstrip("/") + call.path
+        way = self._find_way()
+        url = way.prefix + call.path
         if call.query:
             url += "?" + urlencode(call.query)
         try:
-            return api.rest_client.pool_manager.request(
+            return way.request(
                 call.method,
                 url,
                 body=call.body,
-                headers=headers,
+                headers={**call.headers, **way.headers},
                 timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
                 retries=False,
                 preload_content=preload,
