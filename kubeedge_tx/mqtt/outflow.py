@@ -535,6 +535,14 @@ class Outflow:
                         self._done(item, None)
             self.queue = kept or None
 
+    def requeue(self, items: list[Item]) -> None:
+        """Put messages before all that wait, to be sent as if for the first time."""
+        if items:
+            self.queue = deque((*items, *(self.queue or ())))
+            for item in items:
+                self.queued_bytes += item.message.size
+                self.queued_qos0 += not item.qos
+
     def restore(self, item: Item) -> None:
         """Put back what a store kept, in the order of their numbers."""
         if item.packet_id:
