@@ -77,6 +77,7 @@ class TwinCase(EdgeCase):
     port_connected = True
 
     def more_modules(self) -> list[Any]:
+        self.went_up: list[Message] = []
         self.port = FakePort(self.port_connected)
         self.events = EventBus(
             self.bus,
@@ -160,7 +161,14 @@ class TwinCase(EdgeCase):
             )
         )
 
+    def receive(self, message: Message) -> list[Message]:
+        self.went_up += self.cloud.channel.take()
+        sent = super().receive(message)
+        self.went_up += sent
+        return sent
+
     def reports(self) -> list[Message]:
         """What the cloud got of devices since."""
         self.settle()
-        return [each for each in self.cloud.channel.take() if each.route.source == "twin"]
+        sent, self.went_up = self.went_up + self.cloud.channel.take(), []
+        return [each for each in sent if each.route.source == "twin"]
