@@ -187,6 +187,9 @@ class RoleService(Service):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        # twistd would end itself by the signal that stopped it, which looks like a crash to
+        # whoever waits for the status. An orderly stop is a success: 0.
+        self._reactor._exitSignal = None
 
     def _take_data_dir(self) -> None:
         data_dir = self._options.data_dir

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IReactorTime,
@@ -142,8 +142,8 @@ async def keep_connected(
                 backoff.reset()  # the cloud did not just throw us out
             if on_purpose:
                 continue
-        except CancelledError:
-            raise
+        except (CancelledError, ConnectingCancelledError) as error:
+            raise CancelledError from error  # an endpoint says it in a way of its own
         except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
             log.warn("cannot reach the cloud: {why}", why=_text(error))
             reached = not isinstance(error, ConnectError | DNSLookupError)

@@ -8,10 +8,16 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, wrapClientTLS
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP4ServerEndpoint,
+    wrapClientTLS,
+)
 from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -122,6 +128,20 @@ class KeepConnectedTests(SynchronousTestCase):
         self.ends[0].callback(False)
         self.clock.advance(1)
         self.assertEqual(self.dialled, [0, 1, 3, 7, 28])
+
+    def test_stopped_while_connecting(self) -> None:
+        """A stop in the middle of a TCP connection ends the loop, and is no failure to connect."""
+        endpoint = HostnameEndpoint(MemoryReactorClock(), "192.0.2.1", 1)
+
+        async def dial() -> Deferred[bool]:
+            await endpoint.connect(Factory.forProtocol(Protocol))
+            raise AssertionError("nobody is there")
+
+        backoff = Backoff(Longest(), first=1, limit=4, unreachable_limit=2)
+        loop = Deferred.fromCoroutine(keep_connected(dial, backoff, self.clock))
+        self.assertNoResult(loop)
+        loop.cancel()
+        self.failureResultOf(loop, CancelledError)
 
     def test_thrown_out_at_once(self) -> None:
         """A cloud that accepts and closes is not dialled in a tight loop."""
