@@ -154,8 +154,8 @@ class Downstream:
             return
         key = ref, meta.uid(obj)
         earlier = self._waiting.get(key)
-        if earlier is not None and operation == names.UPDATE:
-            operation = earlier[0]
+        if earlier is not None and earlier[0] == names.INSERT and operation == names.UPDATE:
+            operation = names.INSERT
         self._waiting[key] = operation, obj
         if not self._sending:
             self._sending = True

@@ -7,6 +7,7 @@ from zope.interface.verify import verifyObject
 
 from kubeedge_tx.api.resources import CONFIGMAPS, NODES, PODS, SECRETS
 from kubeedge_tx.beehive.interfaces import IModule
+from kubeedge_tx.beehive.message import Message
 from tests.cloud.edgecontroller.rig import EdgeControllerCase
 from tests.cloud.rig import config_map, connected, node, pod, read, secret
 
@@ -164,6 +165,56 @@ class ObjectTests(EdgeControllerCase):
         first, second = self.bus.take()
         self.assertIs(first.content, second.content)
         self.assertNotEqual(first.header.msg_id, second.header.msg_id)
+
+    def busy(self) -> list[Deferred[None]]:
+        """CloudHub has room for one message now, and for more when told so."""
+        rooms: list[Deferred[None]] = []
+
+        def send(module: str, message: Message) -> Deferred[None]:
+            self.bus.sent.append(message)
+            rooms.append(Deferred())
+            return rooms[-1]
+
+        self.bus.send = send  # type: ignore[method-assign]
+        return rooms
+
+    def let_all_in(self, rooms: list[Deferred[None]]) -> list[Message]:
+        while rooms:
+            rooms.pop(0).callback(None)
+        return self.bus.take()
+
+    def test_faster_than_it_can_be_sent(self) -> None:
+        """Of ten changes that come while one is on its way, only the newest is sent."""
+        self.kube.put(CONFIGMAPS, config_map())
+        self.bus.take()
+        rooms = self.busy()
+        for number in range(11):
+            self.kube.put(CONFIGMAPS, config_map(x=str(number)))
+        sent = [
+            (message.route.resource.split("/")[1], read(message)["data"]["x"])
+            for message in self.let_all_in(rooms)
+        ]
+        self.assertEqual(
+            sent, [("edge-1", "0"), ("edge-2", "0"), ("edge-1", "10"), ("edge-2", "10")]
+        )
+
+    def test_remade_while_another_is_sent(self) -> None:
+        """The end of an object and a new one of its name both arrive, in this order."""
+        self.kube.put(CONFIGMAPS, config_map())
+        self.kube.put(SECRETS, secret())
+        self.bus.take()
+        rooms = self.busy()
+        self.kube.put(SECRETS, secret(x="Mg=="))
+        self.kube.put(CONFIGMAPS, config_map(x="2"))
+        self.kube.drop(CONFIGMAPS, "default", "app")
+        self.kube.put(CONFIGMAPS, config_map(x="3"))
+        self.kube.put(CONFIGMAPS, config_map(x="4"))
+        sent = [
+            (message.route.operation, read(message)["data"].get("x"))
+            for message in self.let_all_in(rooms)
+            if "edge-1" in message.route.resource
+        ]
+        self.assertEqual(sent, [("update", "Mg=="), ("delete", "2"), ("insert", "4")])
 
 
 class NodeTests(EdgeControllerCase):
