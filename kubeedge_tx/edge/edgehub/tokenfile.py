@@ -52,4 +52,4 @@ def _find(node: Any, keys: tuple[str, ...]) -> Any:
 def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
     start, end = node.start_mark.index, node.end_mark.index
     # A block scalar's span includes the line end after it.
-    return start, start + len(text[start:end].rstrip())
+    return start, start + len(text[start:end].rstrip(" \t\r\n"))  # YAML's white space
