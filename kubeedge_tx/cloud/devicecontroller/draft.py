@@ -19,7 +19,7 @@ MAX_PROBLEMS: Final = 16
 """Problems kept for one device; the oldest goes first."""
 _SUMMARY: Final = 200
 """Characters of ``extensions.reported``."""
-_OF_THE_SPEC: Final = frozenset({"desired", "model"})
+OF_THE_SPEC: Final = frozenset({"desired", "model"})
 """What problems are about that come of the Device and its model, not of a report."""
 
 Status = dict[str, Any]
@@ -164,7 +164,7 @@ def _problems(
     fresh: dict[tuple[str, str], Problem | None] = dict(draft.problems)
     if draft.of_the_spec is not None:
         for key in found:
-            if key[1] in _OF_THE_SPEC:
+            if key[1] in OF_THE_SPEC:
                 fresh[key] = None
         for problem in draft.of_the_spec:
             fresh[problem.property, problem.about] = problem
@@ -183,7 +183,7 @@ def _problems(
 
 def _still_counts(key: tuple[str, str], problem: Mapping[str, Any], names: Collection[str]) -> bool:
     name, about = key
-    if about in _OF_THE_SPEC or not name:
+    if about in OF_THE_SPEC or not name:
         return True
     return (problem.get("reason") == "UnknownProperty") != (name in names)
 

@@ -23,7 +23,13 @@ from kubeedge_tx.api.devices import Key, Problem, device_id, node_name, properti
 from kubeedge_tx.api.resources import DEVICES, DEVICESTATUSES, EVENTS
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.beehive.workers import KeyedWorkers
-from kubeedge_tx.cloud.devicecontroller.draft import Draft, apply, new_problems, patch_between
+from kubeedge_tx.cloud.devicecontroller.draft import (
+    OF_THE_SPEC,
+    Draft,
+    apply,
+    new_problems,
+    patch_between,
+)
 from kubeedge_tx.cloud.devicecontroller.reports import Seen, Verdict
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
@@ -38,6 +44,8 @@ LAST_RETRY: Final = 60.0
 """Seconds until a failed write is tried again: doubling from the one to the other."""
 EVENT_PAUSE: Final = 300.0
 """Seconds between two Events about the same trouble of one device."""
+GRACE: Final = 5.0
+"""Seconds that a model may come after its device before an Event says that it is missing."""
 _FINAL: Final = frozenset({400, 413, 422})
 """Answers of the API server that will not change when the same is sent again."""
 
@@ -48,6 +56,18 @@ Confirm = Callable[[str, str, str], Awaitable[None]]
 def rfc3339(now_ms: int) -> str:
     """Write a time as Kubernetes does."""
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """An Event that is to be made."""
+
+    about: str
+    property: str
+    reason: str
+    message: str
+    due: float
+    """Not before."""
 
 
 @dataclass(slots=True)
@@ -70,7 +90,7 @@ class _Entry:
     """Its DeviceStatus as a call returned it, which the informer may not have yet."""
     gone: str = ""
     """Uid of a DeviceStatus that is gone, which the informer may still have."""
-    events: deque[tuple[str, str]] = field(default_factory=deque)
+    events: deque[_Trouble] = field(default_factory=deque)
     told: dict[tuple[Any, ...], float] = field(default_factory=dict)
     writing: bool = False
     timer: IDelayedCall | None = None
@@ -287,7 +307,8 @@ class Statuses:
             if not owner:
                 metadata["ownerReferences"] = [reference]
             return _Plan("patch", body, old, new)
-        if entry.events:
+        self._drop_solved(entry, new)
+        if entry.events and entry.events[0].due <= self._clock.seconds():
             return _Plan("event", self._event(entry, device), old, new)
         return None
 
@@ -321,6 +342,9 @@ class Statuses:
             entry.writing = False
         if again or entry.waiters or entry.draft != Draft():
             self._go_on(entry)
+        elif entry.events and not self._stopped:
+            pause = max(0.0, entry.events[0].due - self._clock.seconds())
+            entry.timer = self._clock.callLater(pause, self._ring, entry)
         elif entry.device is None and self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
 
@@ -454,10 +478,31 @@ class Statuses:
                 entry.told.clear()
             entry.told[kind] = now
             where = f"{about} {name}".strip()
-            entry.events.append((reason, f"{where}: {problem.get('message')}"))
+            entry.events.append(
+                _Trouble(
+                    about,
+                    name,
+                    reason,
+                    f"{where}: {problem.get('message')}"[:1024],
+                    now + (GRACE if reason == "NoModel" else 0.0),
+                )
+            )
+
+    @staticmethod
+    def _drop_solved(entry: _Entry, status: Mapping[str, Any]) -> None:
+        """Say nothing of what the user has put right meanwhile."""
+        left = {
+            (each.get("about"), each.get("property"), each.get("reason"))
+            for each in meta.sequence(status, "extensions", "problems")
+        }
+        entry.events = deque(
+            each
+            for each in sorted(entry.events, key=lambda each: each.due)
+            if each.about not in OF_THE_SPEC or (each.about, each.property, each.reason) in left
+        )
 
     def _event(self, entry: _Entry, device: Mapping[str, Any]) -> dict[str, Any]:
-        reason, message = entry.events[0]
+        trouble = entry.events[0]
         self._events += 1
         now_ms = self._now_ms()
         now = rfc3339(now_ms)
@@ -476,8 +521,8 @@ class Statuses:
                 "uid": meta.uid(device),
                 "resourceVersion": meta.resource_version(device),
             },
-            "reason": reason,
-            "message": message[:1024],
+            "reason": trouble.reason,
+            "message": trouble.message,
             "type": "Warning",
             "source": {"component": "devicecontroller"},
             "reportingComponent": "devicecontroller",

@@ -419,6 +419,19 @@ class JudgeTests(UpstreamCase):
         self.wait()
         self.assertEqual(self.problems(), [("", "model", "NoModel")])
 
+    def test_model_a_moment_late(self) -> None:
+        """An Event says that a model is missing, but not when it comes a moment later."""
+        for name, late in (("a", 3), ("b", 6)):
+            self.kube.put(DEVICES, device(name, model=f"of-{name}"))
+            for _ in range(late):
+                self.wait()
+            self.kube.put(DEVICEMODELS, model(f"of-{name}"))
+            for _ in range(8):
+                self.wait()
+        (event,) = self.kube.all(EVENTS)
+        self.assertEqual(event["reason"], "NoModel")
+        self.assertEqual(event["involvedObject"]["name"], "b")
+
     def test_bad_state(self) -> None:
         """A state that is none is refused with the reason."""
         report = self.state("bogus")
