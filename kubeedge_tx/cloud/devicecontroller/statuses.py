@@ -7,10 +7,8 @@ written at all. Reports are confirmed when what they say is in the cluster.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -23,14 +21,11 @@ from kubeedge_tx.api.devices import Key, Problem, device_id, node_name, properti
 from kubeedge_tx.api.resources import DEVICES, DEVICESTATUSES, EVENTS
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.beehive.workers import KeyedWorkers
-from kubeedge_tx.cloud.devicecontroller.draft import (
-    OF_THE_SPEC,
-    Draft,
-    apply,
-    new_problems,
-    patch_between,
-)
+from kubeedge_tx.cloud.devicecontroller.draft import Draft
+from kubeedge_tx.cloud.devicecontroller.plans import Plan, Verb, make_plan
+from kubeedge_tx.cloud.devicecontroller.plans import owner as owner_of
 from kubeedge_tx.cloud.devicecontroller.reports import Seen, Verdict
+from kubeedge_tx.cloud.devicecontroller.troubles import Troubles, rfc3339
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
 from kubeedge_tx.observe.metrics import Metrics
@@ -42,32 +37,14 @@ MAX_WAITERS: Final = 1024
 FIRST_RETRY: Final = 2.0
 LAST_RETRY: Final = 60.0
 """Seconds until a failed write is tried again: doubling from the one to the other."""
-EVENT_PAUSE: Final = 300.0
-"""Seconds between two Events about the same trouble of one device."""
-GRACE: Final = 5.0
-"""Seconds that a model may come after its device before an Event says that it is missing."""
 _FINAL: Final = frozenset({400, 413, 422})
 """Answers of the API server that will not change when the same is sent again."""
 
+_SPARES: Final = (Verb.NOTHING, Verb.EVENT)
+"""Plans with which there is nothing new to write."""
+
 Confirm = Callable[[str, str, str], Awaitable[None]]
 """Answer a report: node, message id, what was wrong (empty: nothing)."""
-
-
-def rfc3339(now_ms: int) -> str:
-    """Write a time as Kubernetes does."""
-    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    """An Event that is to be made."""
-
-    about: str
-    property: str
-    reason: str
-    message: str
-    due: float
-    """Not before."""
 
 
 @dataclass(slots=True)
@@ -90,23 +67,11 @@ class _Entry:
     """Its DeviceStatus as a call returned it, which the informer may not have yet."""
     gone: str = ""
     """Uid of a DeviceStatus that is gone, which the informer may still have."""
-    events: deque[_Trouble] = field(default_factory=deque)
-    told: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    troubles: Troubles = field(default_factory=Troubles)
     writing: bool = False
     timer: IDelayedCall | None = None
     not_before: float = 0.0
     retry: float = FIRST_RETRY
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """The next call that an entry needs."""
-
-    verb: str
-    """``create``, ``patch``, ``delete`` or ``event``."""
-    body: dict[str, Any]
-    old: dict[str, Any]
-    new: dict[str, Any]
 
 
 class Statuses:
@@ -192,7 +157,7 @@ class Statuses:
         entry = self._entry(meta.key(device))
         entry.device = None
         entry.draft = Draft()
-        entry.events.clear()
+        entry.troubles.clear()
         entry.seen.clear()
         for waiter in entry.waiters.values():
             waiter.wrong = "the device has been deleted"
@@ -201,7 +166,7 @@ class Statuses:
     def status_changed(self, status: dict[str, Any]) -> None:
         """See a DeviceStatus that somebody, perhaps ourselves, has written."""
         key = meta.key(status)
-        owner = _owner(status)
+        owner = owner_of(status)
         device = self._devices.get(*key)
         if owner and (device is None or meta.uid(device) != owner):
             self._tasks.spawn(f"orphan {'/'.join(key)}", self._check_orphan(key, owner))
@@ -237,8 +202,7 @@ class Statuses:
         if len(entry.waiters) >= MAX_WAITERS:
             del entry.waiters[next(iter(entry.waiters))]
         entry.waiters[message_id] = _Waiter(node, verdict.answer())
-        plan = self._plan(entry) if idle else None
-        if idle and (plan is None or plan.verb == "event"):
+        if idle and self._plan(entry).verb in _SPARES:
             self._spared.inc()
             await self._settle(entry)
         else:
@@ -263,54 +227,19 @@ class Statuses:
         newer = meta.is_newer(meta.resource_version(cached), meta.resource_version(known))
         return cached if newer else known
 
-    def _plan(self, entry: _Entry) -> _Plan | None:
-        current = self._current(entry)
-        device = entry.device
-        owner = "" if current is None else _owner(current)
-        if current is not None and owner and (device is None or owner != meta.uid(device)):
-            options = {"preconditions": {"uid": meta.uid(current)}}
-            return _Plan("delete", options, current, {})
-        if device is None:
-            return None
-        old = {} if current is None else dict(meta.mapping(current, "status"))
+    def _plan(self, entry: _Entry) -> Plan:
         now = rfc3339(self._now_ms())
-        new = apply(old, entry.draft, properties(device), now, self._deadband)
-        reference = {
-            "apiVersion": DEVICES.api_version,
-            "kind": DEVICES.kind,
-            "name": meta.name(device),
-            "uid": meta.uid(device),
-            "controller": True,
-        }
-        if current is None:
-            body = {
-                "apiVersion": DEVICESTATUSES.api_version,
-                "kind": DEVICESTATUSES.kind,
-                "metadata": {
-                    "name": entry.key[1],
-                    "namespace": entry.key[0],
-                    "ownerReferences": [reference],
-                },
-                "spec": {},
-                "status": new,
-            }
-            return _Plan("create", body, old, new)
-        patch = patch_between(old, new)
-        if patch or not owner:
-            metadata: dict[str, Any] = {
-                "resourceVersion": meta.resource_version(current),
-                "uid": meta.uid(current),
-            }
-            body = {"metadata": metadata}
-            if patch:
-                body["status"] = patch
-            if not owner:
-                metadata["ownerReferences"] = [reference]
-            return _Plan("patch", body, old, new)
-        self._drop_solved(entry, new)
-        if entry.events and entry.events[0].due <= self._clock.seconds():
-            return _Plan("event", self._event(entry, device), old, new)
-        return None
+        current = self._current(entry)
+        plan = make_plan(entry.key, current, entry.device, entry.draft, now, self._deadband)
+        if plan.verb is not Verb.NOTHING or entry.device is None:
+            return plan
+        entry.troubles.drop_solved(plan.new)
+        due = entry.troubles.next_due()
+        if due is None or due > self._clock.seconds():
+            return plan
+        self._events += 1
+        body = entry.troubles.first().body(entry.device, self._now_ms(), self._events)
+        return replace(plan, verb=Verb.EVENT, body=body)
 
     def _go_on(self, entry: _Entry) -> None:
         if entry.writing or entry.timer is not None or self._stopped:
@@ -331,9 +260,9 @@ class Statuses:
         again = True
         try:
             plan = self._plan(entry)
-            if plan is None or plan.verb == "event":
+            if plan.verb in _SPARES:
                 await self._settle(entry)
-            if plan is None:
+            if plan.verb is Verb.NOTHING:
                 again = False
             else:
                 entry.not_before = self._clock.seconds() + self._window
@@ -342,8 +271,8 @@ class Statuses:
             entry.writing = False
         if again or entry.waiters or entry.draft != Draft():
             self._go_on(entry)
-        elif entry.events and not self._stopped:
-            pause = max(0.0, entry.events[0].due - self._clock.seconds())
+        elif (due := entry.troubles.next_due()) is not None and not self._stopped:
+            pause = max(0.0, due - self._clock.seconds())
             entry.timer = self._clock.callLater(pause, self._ring, entry)
         elif entry.device is None and self._entries.get(entry.key) is entry:
             del self._entries[entry.key]
@@ -357,7 +286,7 @@ class Statuses:
 
     # Writing
 
-    async def _write(self, entry: _Entry, plan: _Plan) -> None:
+    async def _write(self, entry: _Entry, plan: Plan) -> None:
         draft, entry.draft = entry.draft, Draft()
         waiters, entry.waiters = entry.waiters, {}
         try:
@@ -365,13 +294,13 @@ class Statuses:
         except CancelledError:
             raise
         except KubeError as error:
-            self._writes.inc(plan.verb, "failed")
-            if plan.verb == "event":
+            self._writes.inc(plan.verb.value, "failed")
+            if plan.verb is Verb.EVENT:
                 self._log.warn(
                     "no Event about device {device}: {error}", device=_id(entry), error=error
                 )
                 return
-            if error.code in _FINAL and plan.verb != "delete":
+            if error.code in _FINAL and plan.verb is not Verb.DELETE:
                 self._log.warn(
                     "the cluster refuses what device {device} reports: {error}",
                     device=_id(entry),
@@ -386,32 +315,32 @@ class Statuses:
             entry.waiters = {**waiters, **entry.waiters}
             await self._failed(entry, plan, error)
             return
-        self._writes.inc(plan.verb, "done")
+        self._writes.inc(plan.verb.value, "done")
         entry.retry = FIRST_RETRY
-        if plan.verb in ("event", "delete"):
+        if plan.verb in (Verb.EVENT, Verb.DELETE):
             draft.then(entry.draft)
             entry.draft = draft
             entry.waiters = {**waiters, **entry.waiters}
-        if plan.verb == "event":
+        if plan.verb is Verb.EVENT:
             return
-        if plan.verb == "delete":
-            entry.known, entry.gone = None, meta.uid(plan.old)
+        if plan.verb is Verb.DELETE:
+            entry.known, entry.gone = None, plan.current
             if entry.device is None:
                 await self._settle(entry)
             return
         entry.known = result
-        self._note(entry, plan)
+        entry.troubles.note(plan.old, plan.new, self._clock.seconds())
         for message_id, waiter in waiters.items():
             await self._confirm(waiter.node, message_id, waiter.wrong)
 
-    async def _call(self, entry: _Entry, plan: _Plan) -> dict[str, Any]:
+    async def _call(self, entry: _Entry, plan: Plan) -> dict[str, Any]:
         namespace, name = entry.key
-        if plan.verb == "create":
+        if plan.verb is Verb.CREATE:
             return await self._client.create(DEVICESTATUSES, namespace, plan.body)
-        if plan.verb == "patch":
+        if plan.verb is Verb.PATCH:
             return await self._client.patch(DEVICESTATUSES, namespace, name, plan.body)
-        if plan.verb == "event":
-            entry.events.popleft()
+        if plan.verb is Verb.EVENT:
+            entry.troubles.take()
             return await self._client.create(EVENTS, namespace, plan.body)
         try:
             return await self._client.delete(DEVICESTATUSES, namespace, name, options=plan.body)
@@ -420,10 +349,10 @@ class Statuses:
                 raise
             return {}
 
-    async def _failed(self, entry: _Entry, plan: _Plan, error: KubeError) -> None:
+    async def _failed(self, entry: _Entry, plan: Plan, error: KubeError) -> None:
         """Look again after a conflict; wait after anything else."""
-        if error.code == 404 and plan.verb == "patch":
-            entry.known, entry.gone = None, meta.uid(plan.old)
+        if error.code == 404 and plan.verb is Verb.PATCH:
+            entry.known, entry.gone = None, plan.current
             return
         if error.code == 409:
             try:
@@ -432,12 +361,12 @@ class Statuses:
                 return
             except KubeError as second:
                 if second.code == 404:
-                    entry.known, entry.gone = None, meta.uid(plan.old) or entry.gone
+                    entry.known, entry.gone = None, plan.current or entry.gone
                     return
                 error = second
         self._log.warn(
             "cannot {verb} the status of device {device}, again in {seconds} s: {error}",
-            verb=plan.verb,
+            verb=plan.verb.value,
             device=_id(entry),
             seconds=entry.retry,
             error=error,
@@ -461,83 +390,6 @@ class Statuses:
             if meta.uid(device) == owner:
                 return
         self._go_on(self._entry(key))
-
-    # Events
-
-    def _note(self, entry: _Entry, plan: _Plan) -> None:
-        """Plan an Event for each problem that is new."""
-        now = self._clock.seconds()
-        for problem in new_problems(plan.old, plan.new):
-            name, about, reason = (
-                str(problem.get(part) or "") for part in ("property", "about", "reason")
-            )
-            kind = name, about, reason
-            if now - entry.told.get(kind, -EVENT_PAUSE) < EVENT_PAUSE:
-                continue
-            if len(entry.told) >= MAX_WAITERS:
-                entry.told.clear()
-            entry.told[kind] = now
-            where = f"{about} {name}".strip()
-            entry.events.append(
-                _Trouble(
-                    about,
-                    name,
-                    reason,
-                    f"{where}: {problem.get('message')}"[:1024],
-                    now + (GRACE if reason == "NoModel" else 0.0),
-                )
-            )
-
-    @staticmethod
-    def _drop_solved(entry: _Entry, status: Mapping[str, Any]) -> None:
-        """Say nothing of what the user has put right meanwhile."""
-        left = {
-            (each.get("about"), each.get("property"), each.get("reason"))
-            for each in meta.sequence(status, "extensions", "problems")
-        }
-        entry.events = deque(
-            each
-            for each in sorted(entry.events, key=lambda each: each.due)
-            if each.about not in OF_THE_SPEC or (each.about, each.property, each.reason) in left
-        )
-
-    def _event(self, entry: _Entry, device: Mapping[str, Any]) -> dict[str, Any]:
-        trouble = entry.events[0]
-        self._events += 1
-        now_ms = self._now_ms()
-        now = rfc3339(now_ms)
-        return {
-            "apiVersion": EVENTS.api_version,
-            "kind": EVENTS.kind,
-            "metadata": {
-                "name": f"{entry.key[1][:200]}.{now_ms:x}{self._events:04x}",
-                "namespace": entry.key[0],
-            },
-            "involvedObject": {
-                "apiVersion": DEVICES.api_version,
-                "kind": DEVICES.kind,
-                "namespace": entry.key[0],
-                "name": entry.key[1],
-                "uid": meta.uid(device),
-                "resourceVersion": meta.resource_version(device),
-            },
-            "reason": trouble.reason,
-            "message": trouble.message,
-            "type": "Warning",
-            "source": {"component": "devicecontroller"},
-            "reportingComponent": "devicecontroller",
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-
-
-def _owner(status: Mapping[str, Any]) -> str:
-    """Read the uid of the Device that a DeviceStatus belongs to."""
-    for reference in meta.sequence(status, "metadata", "ownerReferences"):
-        if reference.get("kind") == DEVICES.kind:
-            return str(reference.get("uid") or "")
-    return ""
 
 
 def _id(entry: _Entry) -> str:
