@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -101,8 +101,12 @@ class Outgoing:
             paper = heapq.heappop(self._waiting)
             paper.connection = self._connection
             self._unanswered += 1
-            answer = self._port.port.publish(
-                paper.topic, paper.payload, self._port.qos, self._port.retain
+            answer = maybeDeferred(
+                self._port.port.publish,
+                paper.topic,
+                paper.payload,
+                self._port.qos,
+                self._port.retain,
             )
             answer.addCallbacks(
                 self._taken, self._not_taken, callbackArgs=(paper,), errbackArgs=(paper,)

@@ -5,7 +5,11 @@ Source: KubeEdge ``edge/pkg/eventbus/mqtt`` and ``edge/pkg/eventbus/common/util`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
+
+from kubeedge_tx.errors import KubeEdgeError
+from kubeedge_tx.mqtt import topics as mqtt
 
 FIXED: Final = (
     "$hw/events/upload/#",
@@ -32,31 +36,20 @@ def for_twin(topic: str) -> bool:
 
 def check_filter(topic_filter: str) -> str:
     """Say what is wrong with a filter; empty if nothing is."""
-    if not topic_filter:
-        return "it is empty"
-    levels = topic_filter.split("/")
-    for place, level in enumerate(levels):
-        if level == "#" and place != len(levels) - 1:
-            return "'#' stands before the last level"
-        if level not in ("+", "#") and ("+" in level or "#" in level):
-            return "a wildcard is not alone in its level"
-    return _check_text(topic_filter)
+    return _check(mqtt.check_filter, topic_filter)
 
 
 def check_name(topic: str) -> str:
     """Say why nothing can be published on a topic; empty if it can."""
-    if not topic:
-        return "it is empty"
-    if "+" in topic or "#" in topic:
-        return "it has a wildcard"
-    return _check_text(topic)
+    return _check(mqtt.check_name, topic)
 
 
-def _check_text(text: str) -> str:
+def _check(check: Callable[[str], None], text: str) -> str:
     try:
         size = len(text.encode())
+        check(text)
     except UnicodeEncodeError:
         return "it is not Unicode"
-    if size > MOST_BYTES:
-        return f"it has {size} bytes, {MOST_BYTES} are the most"
-    return "it has a null character" if "\0" in text else ""
+    except KubeEdgeError as error:
+        return str(error)
+    return f"it has {size} bytes, {MOST_BYTES} are the most" if size > MOST_BYTES else ""

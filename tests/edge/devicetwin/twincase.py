@@ -82,7 +82,7 @@ class TwinCase(EdgeCase):
         self.events = EventBus(
             self.bus,
             self.messages,
-            ports=[BusPort(name="external", port=self.port)],
+            ports=self.bus_ports(),
             store=TopicStore(self.database),
             outbox=self.outbox,
             node=self.node,
@@ -98,6 +98,10 @@ class TwinCase(EdgeCase):
             new_id=lambda: f"event-{next(self.ids)}",
         )
         return [self.devices, self.events]
+
+    def bus_ports(self) -> list[BusPort]:
+        """The brokers."""
+        return [BusPort(name="external", port=self.port)]
 
     def arrive(self, topic: str, payload: object) -> list[Published]:
         """An app publishes; returns what EventBus published then."""
