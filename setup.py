@@ -31,6 +31,7 @@ setup(
         "kubeedge_tx.apiserver": ["data/*"],
         "kubeedge_tx.store": ["schema/*.sql", "schema_mqtt/*.sql"],
     },
+    entry_points={"console_scripts": ["keadm = kubeedge_tx.keadm.main:main"]},
     install_requires=[
         "twisted >= 26.10",
         "autobahn >= 26.6.2",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -35,6 +36,7 @@ from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security import contexts
+from kubeedge_tx.security.token import TOKENS_SECRET, is_revoked
 
 T = TypeVar("T")
 
@@ -217,6 +219,7 @@ class CloudCore(OrderedService):
             interface=hub_config.https.address,
             port=hub_config.https.port,
             legacy=hub_config.legacy_certificates,
+            revoked=lambda identity: _is_revoked(informers[resources.SECRETS], identity),
         )
         with host.listening("modules.cloudHub.https.port"):
             await self.start_child(certificates)
@@ -289,6 +292,15 @@ class CloudCore(OrderedService):
             "Calls to the API server that recorded confirmed versions, since the start.",
             read=lambda: float(syncpoint.writes),
         )
+
+
+def _is_revoked(secrets: Informer, identity: str) -> bool:
+    """Whether somebody has revoked a join token, by `keadm gettoken revoke`."""
+    notes = ((secrets.get("kubeedge", TOKENS_SECRET) or {}).get("data")) or {}
+    try:
+        return is_revoked(base64.b64decode(notes.get(identity, "")))
+    except (ValueError, TypeError):
+        return False
 
 
 def _given(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -37,17 +37,36 @@ class _Header(msgspec.Struct, frozen=True):
 class _Claims(msgspec.Struct, frozen=True):
     exp: float | None = None
     nbf: float | None = None
+    jti: str = ""
 
 
-def make_token(ca_der: bytes, key: bytes, expires_at: int) -> str:
+TOKENS_SECRET: Final = "keadm-tokens"  # noqa: S105 - a secret's name
+"""Where, in namespace ``kubeedge``, is kept what is known of tokens: a note for each id."""
+
+
+class TokenNote(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is known of a token, as JSON in the secret. Times in seconds since 1970."""
+
+    created: int
+    expires: int
+    revoked: int = 0
+    """When; 0: it was not."""
+
+
+def make_token(ca_der: bytes, key: bytes, expires_at: int, identity: str = "") -> str:
     """Make a join token.
 
     :param ca_der: the CA certificate.
     :param key: what it is signed with: the CA's private key, SEC 1 DER, as bytes.
     :param expires_at: seconds since 1970.
+    :param identity: its claim ``jti``, by which it can be revoked; the one that the cloud
+        renews has none. (A Go cloudcore only looks at the signature and at ``exp``.)
     """
     head = _encode(b'{"alg":"HS256","typ":"JWT"}')
-    claims = _encode(msgspec.json.encode({"exp": expires_at}))
+    content: dict[str, object] = {"exp": expires_at}
+    if identity:
+        content["jti"] = identity
+    claims = _encode(msgspec.json.encode(content))
     signature = hmac.digest(key, f"{head}.{claims}".encode("ascii"), "sha256")
     return f"{hashlib.sha256(ca_der).hexdigest()}.{head}.{claims}.{_encode(signature)}"
 
@@ -133,6 +152,35 @@ def expiry(token: str) -> float | None:
         return msgspec.json.decode(_decode("claims", jwt.split(".")[1]), type=_Claims).exp
     except (msgspec.DecodeError, RecursionError):
         raise TokenError("the token is malformed: its claims are no JSON") from None
+
+
+def token_id(token: str) -> str:
+    """Name a token (whole): its claim ``jti``, or the beginning of its hash. Verifies nothing.
+
+    :raises TokenError: it is no token.
+    """
+    return jwt_id(split_token(token)[1])
+
+
+def jwt_id(jwt: str) -> str:
+    """Do the same for a token without its first part.
+
+    :raises TokenError: it is none.
+    """
+    body = _decode("claims", (*jwt.split("."), "", "")[1])
+    try:
+        claims = msgspec.json.decode(body, type=_Claims)
+    except (msgspec.DecodeError, RecursionError):
+        raise TokenError("the token is malformed: its claims are no JSON") from None
+    return claims.jti or hashlib.sha256(jwt.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def is_revoked(note: bytes) -> bool:
+    """Whether a note of :data:`TOKENS_SECRET` says so; what cannot be read does not."""
+    try:
+        return msgspec.json.decode(note, type=TokenNote).revoked > 0
+    except (msgspec.DecodeError, RecursionError):
+        return False
 
 
 def _encode(data: bytes) -> str:

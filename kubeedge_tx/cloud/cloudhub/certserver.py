@@ -49,6 +49,7 @@ class CertServer:
     :param signing_days: life of an edge's certificate, ``edgeCertSigningDuration``.
     :param grace_days: days after its end in which an edge's certificate still renews itself.
     :param legacy: also serve edges up to 1.15, whose certificates name no node.
+    :param revoked: whether the token of that id must not be used any more.
     """
 
     name = "certificate port"
@@ -66,6 +67,7 @@ class CertServer:
         port: int,
         grace_days: int = 30,
         legacy: bool = False,
+        revoked: Callable[[str], bool] = lambda _identity: False,
     ) -> None:
         self._reactor = reactor
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
@@ -75,6 +77,7 @@ class CertServer:
             signing_days=signing_days,
             grace_days=grace_days,
             legacy=legacy,
+            revoked=revoked,
         )
         root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der))

@@ -7,6 +7,7 @@ a certificate that ran out while its edge was away still renews for a while.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
@@ -21,7 +22,7 @@ from kubeedge_tx.errors import CertificateError, TokenError
 from kubeedge_tx.security.authority import CLIENT_AUTH, Authority, alternative_names, check_dates
 from kubeedge_tx.security.identity import identify
 from kubeedge_tx.security.requests import load_request
-from kubeedge_tx.security.token import verify_jwt
+from kubeedge_tx.security.token import jwt_id, verify_jwt
 
 USAGES: Final = (
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
@@ -83,6 +84,7 @@ class Issuer:
     :param signing_days: life of an edge's certificate.
     :param grace_days: days after its end in which a certificate still renews itself.
     :param legacy: issue and renew certificates of edges up to 1.15, which name no node.
+    :param revoked: whether the token of that id must not be used any more.
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Issuer:
         signing_days: int,
         grace_days: int,
         legacy: bool,
+        revoked: Callable[[str], bool] = lambda _identity: False,
     ) -> None:
+        self._revoked = revoked
         self._authority = authority
         self._cloud_names = {n for n in alternative_names(cloud) if not _is_loopback(n)}
         self._signing_days = signing_days
@@ -156,8 +160,13 @@ class Issuer:
             raise Refused(401, "header Authorization is not 'Bearer <token>'")
         try:
             verify_jwt(words[1], self._authority.key_der, now.timestamp())
+            identity = jwt_id(words[1])
         except TokenError as error:
             raise Refused(401, str(error)) from None
+        if self._revoked(identity):
+            raise Refused(
+                401, f"the token {identity} was revoked; get a new one with `keadm gettoken`"
+            )
 
     def _check_request(self, request: x509.CertificateSigningRequest, asked: Asked) -> str:
         """Return the node that the request is for."""

@@ -1,0 +1,122 @@
+"""The few questions that keadm has for a Docker engine, over its socket; blocking."""
+
+from __future__ import annotations
+
+import json
+import socket
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from kubeedge_tx.keadm.places import KeadmError
+from kubeedge_tx.runtime.docker_specs import OWNER
+
+
+class EngineError(KeadmError):
+    """The engine does not answer, or refuses."""
+
+
+class Engine:
+    """A Docker engine.
+
+    :param address: ``unix:///var/run/docker.sock`` or ``tcp://host:port``.
+    """
+
+    def __init__(self, address: str, timeout: float = 10.0) -> None:
+        self._address = address
+        self._timeout = timeout
+
+    def version(self) -> str:
+        """What it is.
+
+        :raises EngineError: it does not answer.
+        """
+        return str(self.ask("GET", "/version").get("Version", "?"))
+
+    def info(self) -> Any:
+        """All it says about itself.
+
+        :raises EngineError: it does not answer.
+        """
+        return self.ask("GET", "/info")
+
+    def owned(self, node: str) -> list[Any]:
+        """The containers of one edge node, ended ones too.
+
+        :raises EngineError: it does not answer.
+        """
+        filters = quote(json.dumps({"label": [f"{OWNER}={node}"]}))
+        found: list[Any] = self.ask("GET", f"/containers/json?all=1&filters={filters}")
+        return found
+
+    def remove(self, container: str) -> None:
+        """End and remove a container; it may be gone already.
+
+        :raises EngineError: it refuses.
+        """
+        self.ask("DELETE", f"/containers/{container}?force=1&v=1", missing_is_fine=True)
+
+    def remove_image(self, image: str) -> None:
+        """Remove an image that nothing uses any more.
+
+        :raises EngineError: it refuses.
+        """
+        self.ask("DELETE", f"/images/{quote(image, safe=':')}", missing_is_fine=True)
+
+    def stop(self, container: str, seconds: int) -> None:
+        """Stop a container.
+
+        :raises EngineError: it refuses.
+        """
+        self.ask("POST", f"/containers/{container}/stop?t={seconds}")
+
+    def ask(self, method: str, path: str, *, missing_is_fine: bool = False) -> Any:
+        """Make one call; returns the decoded answer, if there is one.
+
+        :raises EngineError: no answer, or a status above 399.
+        """
+        status, body = self.raw(method, path)
+        if status == 404 and missing_is_fine:
+            return None
+        try:
+            decoded = json.loads(body) if body else None
+        except ValueError:
+            raise EngineError(f"what answers at {self._address} is no Docker engine") from None
+        if status >= 400:
+            said = decoded.get("message") if isinstance(decoded, dict) else ""
+            raise EngineError(f"{method} {path.partition('?')[0]}: {said or status}")
+        return decoded
+
+    def raw(self, method: str, path: str) -> tuple[int, bytes]:
+        """Make one call; returns status and body.
+
+        :raises EngineError: no answer.
+        """
+        connection = _Connection(self._address, self._timeout)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except HTTPException:
+            raise EngineError(f"what answers at {self._address} is no Docker engine") from None
+        except OSError as error:
+            raise EngineError(error.strerror or str(error)) from None
+        finally:
+            connection.close()
+
+
+class _Connection(HTTPConnection):
+    def __init__(self, address: str, timeout: float) -> None:
+        super().__init__("docker", timeout=timeout)
+        self._address = urlsplit(address)
+        self._seconds = timeout
+
+    def connect(self) -> None:
+        where = self._address
+        if where.scheme == "unix":
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.settimeout(self._seconds)
+            self.sock.connect(where.path)
+        else:
+            target = (where.hostname or "localhost", where.port or 2375)
+            self.sock = socket.create_connection(target, self._seconds)
