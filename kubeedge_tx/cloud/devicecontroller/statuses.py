@@ -242,9 +242,14 @@ class Statuses:
         return replace(plan, verb=Verb.EVENT, body=body)
 
     def _go_on(self, entry: _Entry) -> None:
-        if entry.writing or entry.timer is not None or self._stopped:
+        if entry.writing or self._stopped:
             return
         pause = entry.not_before - self._clock.seconds()
+        if entry.timer is not None:
+            if entry.timer.getTime() <= max(entry.not_before, self._clock.seconds()):
+                return
+            entry.timer.cancel()  # it was for an Event
+            entry.timer = None
         if pause > 0:
             entry.timer = self._clock.callLater(pause, self._ring, entry)
             return
@@ -281,14 +286,19 @@ class Statuses:
         """Nothing is left to write: confirm."""
         entry.draft = Draft()
         waiters, entry.waiters = entry.waiters, {}
+        await self._answer(waiters)
+
+    async def _answer(self, waiters: Mapping[str, _Waiter]) -> None:
         for message_id, waiter in waiters.items():
             await self._confirm(waiter.node, message_id, waiter.wrong)
 
     # Writing
 
     async def _write(self, entry: _Entry, plan: Plan) -> None:
-        draft, entry.draft = entry.draft, Draft()
-        waiters, entry.waiters = entry.waiters, {}
+        draft, waiters = Draft(), dict[str, _Waiter]()
+        if plan.verb in (Verb.CREATE, Verb.PATCH):
+            draft, entry.draft = entry.draft, draft
+            waiters, entry.waiters = entry.waiters, waiters
         try:
             result = await self._call(entry, plan)
         except CancelledError:
@@ -299,39 +309,28 @@ class Statuses:
                 self._log.warn(
                     "no Event about device {device}: {error}", device=_id(entry), error=error
                 )
-                return
-            if error.code in _FINAL and plan.verb is not Verb.DELETE:
-                self._log.warn(
-                    "the cluster refuses what device {device} reports: {error}",
-                    device=_id(entry),
-                    error=error,
-                )
-                for message_id, waiter in waiters.items():
-                    text = f"refused by the cluster: {error.reason or error.code}"
-                    await self._confirm(waiter.node, message_id, text)
-                return
-            draft.then(entry.draft)
-            entry.draft = draft
-            entry.waiters = {**waiters, **entry.waiters}
-            await self._failed(entry, plan, error)
+            elif waiters and error.code in _FINAL:
+                text = f"refused by the cluster: {error.reason or error.code}"
+                for waiter in waiters.values():
+                    waiter.wrong = text
+                self._back_off(entry, plan, error)
+                await self._answer(waiters)
+            else:
+                draft.then(entry.draft)
+                entry.draft = draft
+                entry.waiters = {**waiters, **entry.waiters}
+                await self._failed(entry, plan, error)
             return
         self._writes.inc(plan.verb.value, "done")
         entry.retry = FIRST_RETRY
-        if plan.verb in (Verb.EVENT, Verb.DELETE):
-            draft.then(entry.draft)
-            entry.draft = draft
-            entry.waiters = {**waiters, **entry.waiters}
-        if plan.verb is Verb.EVENT:
-            return
         if plan.verb is Verb.DELETE:
             entry.known, entry.gone = None, plan.current
             if entry.device is None:
                 await self._settle(entry)
-            return
-        entry.known = result
-        entry.troubles.note(plan.old, plan.new, self._clock.seconds())
-        for message_id, waiter in waiters.items():
-            await self._confirm(waiter.node, message_id, waiter.wrong)
+        elif plan.verb is not Verb.EVENT:
+            entry.known = result
+            entry.troubles.note(plan.old, plan.new, self._clock.seconds())
+            await self._answer(waiters)
 
     async def _call(self, entry: _Entry, plan: Plan) -> dict[str, Any]:
         namespace, name = entry.key
@@ -364,6 +363,9 @@ class Statuses:
                     entry.known, entry.gone = None, plan.current or entry.gone
                     return
                 error = second
+        self._back_off(entry, plan, error)
+
+    def _back_off(self, entry: _Entry, plan: Plan, error: KubeError) -> None:
         self._log.warn(
             "cannot {verb} the status of device {device}, again in {seconds} s: {error}",
             verb=plan.verb.value,

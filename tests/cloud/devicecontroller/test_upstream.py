@@ -213,9 +213,21 @@ class WriteTests(UpstreamCase):
         self.kube.fail_next("patch", kube_error(422, "Invalid", "too long"))
         report = self.report(temperature=twin("1"))
         self.assertEqual(self.answers(), {report: "refused by the cluster: Invalid"})
-        self.wait(1)
+        self.wait(2)
         report = self.report(temperature=twin("2", at=2))
         self.assertEqual(self.answers(), {report: "OK"})
+
+    def test_event_refused(self) -> None:
+        """That no Event can be made holds up no report."""
+        self.kube.fail_next("create", kube_error(403, "Forbidden", "no"), kind=EVENTS, times=9)
+        reports = [self.report(temperature=twin("1000")), self.state("ok")]
+        for at in range(2, 5):
+            self.wait()
+            reports.append(self.report(temperature=twin(str(at), at=at)))
+        self.wait()
+        answers = self.answers()
+        self.assertEqual(set(answers), set(reports))
+        self.assertEqual(self.twins(), {"temperature": ("4", "")})
 
     def test_stopped(self) -> None:
         """What is not written when the cloud stops is not confirmed."""
@@ -431,6 +443,13 @@ class JudgeTests(UpstreamCase):
         (event,) = self.kube.all(EVENTS)
         self.assertEqual(event["reason"], "NoModel")
         self.assertEqual(event["involvedObject"]["name"], "b")
+
+    def test_report_before_the_model(self) -> None:
+        """Reports do not wait for the Event that says that the model is missing."""
+        self.kube.put(DEVICES, device("early", model="late"))
+        self.wait(1)
+        report = self.report("early", temperature=twin("5"))
+        self.assertEqual(self.answers(), {report: "OK"})
 
     def test_bad_state(self) -> None:
         """A state that is none is refused with the reason."""
