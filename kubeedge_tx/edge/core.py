@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +33,8 @@ from kubeedge_tx.edge.edgehub.certificates import CertFiles, CertManager
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.edgehub.tokenfile import blank_token
+from kubeedge_tx.edge.eventbus.brokers import EXTERNAL, Brokers, make_brokers
+from kubeedge_tx.edge.eventbus.bus import EventBus
 from kubeedge_tx.edge.metamanager.manager import MetaManager
 from kubeedge_tx.errors import ConfigError, ContainerError
 from kubeedge_tx.observe.delay import ReactorDelay
@@ -43,7 +46,9 @@ from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.store.database import Database
 from kubeedge_tx.store.meta import MetaStore
 from kubeedge_tx.store.migrate import load_migrations
+from kubeedge_tx.store.mqtt import MqttStore
 from kubeedge_tx.store.outbox import Outbox
+from kubeedge_tx.store.topics import TopicStore
 
 T = TypeVar("T")
 
@@ -170,11 +175,52 @@ class EdgeCore(OrderedService):
         present: list[IModule] = [meta_manager]
         if modules.device_twin.enable:
             present.append(twin)
+        brokers = await self._brokers()
+        if brokers is not None:
+            events = EventBus(
+                bus,
+                messages,
+                ports=brokers.ports,
+                store=TopicStore(database),
+                outbox=outbox,
+                node=self.node_name,
+            )
+            present.append(events)
+            self._add_mqtt_metrics(events)
         present += [edged, hub]
         services = [ModuleService(module, bus, messages) for module in present]
         for service in services:
             await self.start_child(service)
+        if brokers is not None:
+            with host.listening("modules.eventBus.mqttServerInternal"):
+                for service in brokers.services:
+                    await self.start_child(service)
+            if brokers.own is not None:
+                self._ports["mqtt"] = brokers.own.ports[0]
+                brokers.own.add_metrics(self.metrics)
         self._waiting_for = None
+
+    async def _brokers(self) -> Brokers | None:
+        config = self._config.modules.event_bus
+        if not config.enable:
+            return None
+        store = None
+        if config.mqtt_mode != EXTERNAL:
+            database = Database(
+                self._reactor,
+                relocate(self._config.database.data_source, self._data_dir).with_name("mqtt.db"),
+                load_migrations("kubeedge_tx.store", "schema_mqtt"),
+            )
+            await self.start_child(_Child("mqtt store", database.open, database.close))
+            store = MqttStore(database)
+        return make_brokers(
+            self._reactor,
+            config,
+            data_dir=self._data_dir,
+            store=store,
+            random=_random,
+            wall_clock=time.time,
+        )
 
     async def _start_runtime(self) -> IContainerRuntime:
         edged = self._config.modules.edged
@@ -274,6 +320,24 @@ class EdgeCore(OrderedService):
             image_gc_low_percent=float(kubelet.image_gc_low_threshold_percent),
             dead_containers=edged.max_per_pod_container_count,
         )
+
+    def _add_mqtt_metrics(self, events: EventBus) -> None:
+        for name, what, read in (
+            ("connected", "Whether there is a connection to the broker.", events.connected),
+            ("published", "Messages published since the start.", events.published),
+            ("dropped", "Messages that no broker took, since the start.", events.dropped),
+            ("waiting", "Messages that wait for the broker.", events.waiting),
+        ):
+            self.metrics.gauge(
+                f"kubeedge_eventbus_{name}", what, ("broker",), partial(_by_name, read)
+            )
+        for name, what in (
+            ("received", "Messages of MQTT clients since the start."),
+            ("refused", "Messages that could not be stored or made no sense."),
+        ):
+            self.metrics.gauge(
+                f"kubeedge_eventbus_{name}", what, read=partial(_number, events, name)
+            )
 
     def _add_metrics(self, bus: MessageBus, outbox: Outbox, hub: EdgeHub) -> None:
         gauge = self.metrics.gauge
@@ -376,3 +440,11 @@ def _now_ms() -> int:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
+
+
+def _by_name(read: Callable[[], Mapping[str, float]]) -> dict[tuple[str, ...], float]:
+    return {(name,): float(value) for name, value in read().items()}
+
+
+def _number(owner: object, name: str) -> float:
+    return float(getattr(owner, name))
