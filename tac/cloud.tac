@@ -1,4 +1,7 @@
-"""``KUBEEDGE_CONFIG=/etc/kubeedge/config/cloudcore.yaml twistd -ny tac/cloud.tac``."""
+"""``KUBEEDGE_CONFIG=/etc/kubeedge/config/cloudcore.yaml twistd -ny tac/cloud.tac``.
+
+``KUBEEDGE_DATA_DIR`` names another data directory than the default one.
+"""
 
 import os
 
@@ -6,8 +9,9 @@ from twisted.application.service import Application
 
 from kubeedge_tx.tap import cloud
 
+given = {"--config": os.environ.get("KUBEEDGE_CONFIG"), "--data-dir": os.environ.get("KUBEEDGE_DATA_DIR")}
 options = cloud.Options()
-options.parseOptions(["--config", os.environ["KUBEEDGE_CONFIG"]] if "KUBEEDGE_CONFIG" in os.environ else [])
+options.parseOptions([word for option, value in given.items() if value for word in (option, value)])
 
 application = Application("kubeedge-cloud")
 cloud.makeService(options).setServiceParent(application)

@@ -197,11 +197,17 @@ class Role:
         return await self.ready()
 
     async def end(self) -> None:
-        """End whatever of it still runs, pods' processes too."""
+        """End whatever of it still runs, pods' processes too.
+
+        :raises AssertionError: it did not obey, or there was an error nobody foresaw.
+        """
         for process in self.processes:
-            await process.stop()
+            if process.status is None and await process.stop() != 0:
+                raise AssertionError(f"{self.kind} ended with {process.status}:\n{self.output}")
         if self.kind == "kubeedge-edge":
             await end_pods(self.data_dir)
+        if "Traceback" in self.output:
+            raise AssertionError(f"{self.kind} had trouble:\n{self.output[-6000:]}")
 
 
 class Ports:
