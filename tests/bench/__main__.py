@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from tests.bench import edges, fanout, pods, reconnect
+from tests.bench import edges, fanout, mqtt, pods, reconnect
 from tests.bench.figures import Report
 from tests.bench.processes import GaveUp
 
-NAMES = ("fanout", "pod", "edge", "reconnect")
+NAMES = ("fanout", "pod", "edge", "reconnect", "mqtt")
 
 
 def _numbers(_context: object, _option: object, text: str) -> list[int]:
@@ -33,7 +33,10 @@ def _numbers(_context: object, _option: object, text: str) -> list[int]:
     help="fanout: the embedded API in a process of its own, or in the cloud's.",
 )
 @click.option("--minutes", default=4.0, help="edge: how long idle traffic is measured.")
-@click.option("--repeat", default=7, help="pod, reconnect: samples.")
+@click.option("--repeat", default=7, help="pod, reconnect, mqtt: samples.")
+@click.option("--subscribers", default="10,100,500", callback=_numbers, help="mqtt: fan-out to.")
+@click.option("--idle", default=1000, help="mqtt: clients that do nothing; 0 for none.")
+@click.option("--peers/--no-peers", default=True, help="mqtt: mosquitto and amqtt, too.")
 def main(
     names: tuple[str, ...],
     json_file: Path | None,
@@ -42,6 +45,9 @@ def main(
     api: str,
     minutes: float,
     repeat: int,
+    subscribers: list[int],
+    idle: int,
+    peers: bool,
 ) -> None:
     """Run the benchmarks."""
     report = Report()
@@ -53,6 +59,8 @@ def main(
                 pods.run(report, repeat)
             elif name == "edge":
                 edges.run(report, minutes)
+            elif name == "mqtt":
+                mqtt.run(report, subscribers, idle, repeat, peers)
             else:
                 reconnect.run(report, repeat)
         except GaveUp as error:
