@@ -85,11 +85,22 @@ def _away(
     repeat: int,
 ) -> None:
     healed, after_heal, after_connect = [], [], []
+    edge_noticed: list[float] = []
+    cloud_noticed: list[float] = []
     for number in range(repeat):
         cut()
+        began = time.monotonic()
+        gone: dict[str, float] = {}
         for change in range(CHANGES):
             _write(bench, f"change {number}.{change}")
-            time.sleep(away / CHANGES)
+            while time.monotonic() - began < away * (change + 1) / CHANGES:
+                time.sleep(0.2)
+                if not _connected(bench, edge):
+                    gone.setdefault("edge", time.monotonic() - began)
+                if not bench.metric(bench.cloud, "KubeEdge_CloudHub_connected_nodes"):
+                    gone.setdefault("cloud", time.monotonic() - began)
+        for side, noticed in (("edge", edge_noticed), ("cloud", cloud_noticed)):
+            noticed.append(gone.get(side, float("inf")))
         text = f"change {number}.{CHANGES - 1}"
         started = time.monotonic()
         relay.heal()
@@ -101,6 +112,8 @@ def _away(
         after_heal.append(there - started)
         after_connect.append(there - connected)
         time.sleep(2)
+    report.add("noticed by the edge", median(edge_noticed), "s", "< 30 s", edge_noticed)
+    report.add("noticed by the cloud", median(cloud_noticed), "s", "< 30 s", cloud_noticed)
     report.add("edge connected after the link heals", median(healed), "s", "< 5 s", healed)
     report.add(
         "changes in the pod's file after reconnect",
