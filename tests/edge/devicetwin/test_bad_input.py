@@ -209,7 +209,29 @@ class BadUpdatesTests(TwinCase):
         self.assertEqual(answer.json["twin"], self.before)
 
 
-KEYS = ["twin", "Twin", "expected", "actual", "ACTUAL", "value", "metadata", "timestamp", "type", "optional", "event_id", "state", "a", "expected_version", "cloud", "edge", "added_devices", "removed_devices", "devices", "id", "attributes"]
+KEYS = [
+    "twin",
+    "Twin",
+    "expected",
+    "actual",
+    "ACTUAL",
+    "value",
+    "metadata",
+    "timestamp",
+    "type",
+    "optional",
+    "event_id",
+    "state",
+    "a",
+    "expected_version",
+    "cloud",
+    "edge",
+    "added_devices",
+    "removed_devices",
+    "devices",
+    "id",
+    "attributes",
+]
 
 values = st.recursive(
     st.none()

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tests.edge.devicetwin.differences import DIFFERENCES
 from tests.edge.devicetwin.twincase import THERMO, TwinCase
-
-GOLDEN = Path(__file__).parents[2] / "golden"
+from tests.recordings import lines
 
 
 def steps() -> list[Any]:
-    lines = (GOLDEN / "mqtt-devices.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+    return list(lines("mqtt-devices.jsonl"))
 
 
 def timeless(value: Any) -> Any:
@@ -74,8 +70,8 @@ class MqttStepsTests(TwinCase):
             gos = [{"topic": each["topic"], "payload": each["payload"]} for each in step["seen"]]
             if number in DIFFERENCES:
                 differing.add(number)
-                lines = [essence(each["topic"], each["payload"]) for each in ours]
-                self.assertEqual(lines, DIFFERENCES[number][1], f"step {number}: {step['what']}")
+                found = [essence(each["topic"], each["payload"]) for each in ours]
+                self.assertEqual(found, DIFFERENCES[number][1], f"step {number}: {step['what']}")
                 self.assertNotEqual(timeless(ours), timeless(gos), f"step {number} is no other")
             elif number in (7, 8, 11, 12):  # Go's reason has an error object of Go
                 for our, go in zip(ours, gos, strict=True):
