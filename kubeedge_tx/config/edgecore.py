@@ -73,7 +73,7 @@ class EventBusTLS(Block, frozen=True, kw_only=True):
 
 
 class EventBus(Block, frozen=True, kw_only=True):
-    """MQTT on the edge. Not in this version."""
+    """MQTT on the edge."""
 
     enable: bool = True
     mqtt_qos: Literal[0, 1, 2] = field(default=0, name="mqttQOS")
@@ -126,7 +126,7 @@ class ServiceBus(Block, frozen=True, kw_only=True):
 
 
 class DeviceTwin(Block, frozen=True, kw_only=True):
-    """Device twins. Not in this version."""
+    """Device twins."""
 
     enable: bool = True
     dmi_sock_path: str = "/etc/kubeedge/"
