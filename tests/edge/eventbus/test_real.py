@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from kubeedge_tx.edge.core import EdgeCore
 from kubeedge_tx.mqtt.packets import Puback, Publish
+from kubeedge_tx.security.authority import Authority
 from kubeedge_tx.store.database import Database
 from kubeedge_tx.store.meta import MetaStore
 from kubeedge_tx.store.migrate import load_migrations
@@ -138,9 +140,10 @@ class OwnBrokerTests(RealCase):
 class Mosquitto:
     """A real one, on a port that stays the same."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, *more: str) -> None:
         self._config = folder / f"mosquitto-{port}.conf"
-        self._config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        settings = (f"listener {port} 127.0.0.1", *(more or ("allow_anonymous true",)), "user root")
+        self._config.write_text("\n".join(settings) + "\n")
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -170,13 +173,13 @@ class Mosquitto:
 class MosquittoTests(RealCase):
     """Modes 1 and 2, with a real mosquitto."""
 
-    async def mosquitto(self) -> Mosquitto:
+    async def mosquitto(self, *more: str) -> Mosquitto:
         if not (shutil.which("mosquitto") or Path("/usr/sbin/mosquitto").exists()):
             raise SkipTest("mosquitto is not installed")
         holder = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
         port = holder.getHost().port
         await holder.stopListening()
-        broker = Mosquitto(self.folder, port)
+        broker = Mosquitto(self.folder, port, *more)
         self.addCleanup(broker.kill)
         await broker.start()
         return broker
@@ -218,3 +221,72 @@ class MosquittoTests(RealCase):
         found = await self.ask(outer)
         _, seen = await self.hear(inner)
         self.assertEqual(seen, found)
+
+    def certificates(self) -> dict[str, str]:
+        """A CA, and files of a broker's and of an edge's certificate; their paths."""
+        now = datetime.now(UTC)
+        authority = Authority.create(now=now)
+        stranger = Authority.create(now=now)
+        server = authority.issue_server((), ("127.0.0.1",), now=now)
+        own = authority.issue_client("edge-1", [], now=now)
+        found = {}
+        for name, pem in (
+            ("ca", authority.cert_pem),
+            ("stranger", stranger.cert_pem),
+            ("server", server.cert_pem),
+            ("server-key", server.key_pem),
+            ("edge", own.cert_pem),
+            ("edge-key", own.key_pem),
+        ):
+            (self.folder / f"{name}.pem").write_bytes(pem)
+            found[name] = str(self.folder / f"{name}.pem")
+        return found
+
+    async def test_tls(self) -> None:
+        """Over TLS both show certificates; a broker of another CA is not trusted."""
+        files = self.certificates()
+        broker = await self.mosquitto(
+            f"cafile {files['ca']}",
+            f"certfile {files['server']}",
+            f"keyfile {files['server-key']}",
+            "require_certificate true",
+            "use_identity_as_username true",
+        )
+        for ca, connected in (("stranger", False), ("ca", True)):
+            core = await self.start(
+                mqttServerExternal=f"tcp://127.0.0.1:{broker.port}",
+                eventBusTLS={
+                    "enable": True,
+                    "tlsMqttCAFile": files[ca],
+                    "tlsMqttCertFile": files["edge"],
+                    "tlsMqttPrivateKeyFile": files["edge-key"],
+                },
+            )
+            if connected:
+                await until(lambda core=core: self.gauge(core) == 1.0)
+            else:
+                await deferLater(reactor, 1.0)
+                self.assertEqual(self.gauge(core), 0.0)
+            await core.stopService()
+
+    async def test_password(self) -> None:
+        """User name and password of the configuration are used."""
+        program = shutil.which("mosquitto_passwd")
+        if program is None:
+            raise SkipTest("mosquitto_passwd is not installed")
+        passwords = self.folder / "passwords"
+        subprocess.run([program, "-b", "-c", str(passwords), "edge", "secret"], check=True)
+        broker = await self.mosquitto("allow_anonymous false", f"password_file {passwords}")
+        core = await self.start(
+            mqttServerExternal=f"tcp://127.0.0.1:{broker.port}",
+            mqttUsername="edge",
+            mqttPassword="secret",
+        )
+        await until(lambda: self.gauge(core) == 1.0)
+
+    def gauge(self, core: EdgeCore) -> float:
+        """Whether the edge says that it is connected to the other broker."""
+        for line in core.metrics.text().splitlines():
+            if line.startswith('kubeedge_eventbus_connected{broker="external"}'):
+                return float(line.rpartition(" ")[2])
+        raise AssertionError("no such figure")
