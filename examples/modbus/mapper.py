@@ -140,6 +140,7 @@ def main() -> None:
     mapper, stop = Mapper(device, model, broker), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
+    broker.reconnect_delay_set(1, 5)
     broker.connect_async(options.mqtt_host, options.mqtt_port, keepalive=20)
     broker.loop_start()
     while not stop.wait(mapper.cycle):

@@ -65,6 +65,7 @@ def main() -> None:
     thermometer, stop = Thermometer(client, options.device), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
+    client.reconnect_delay_set(1, 5)
     client.connect_async(options.host, options.port, keepalive=20)
     client.loop_start()  # connects, and connects again after a loss
     while not stop.wait(options.interval):

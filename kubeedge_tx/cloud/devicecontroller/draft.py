@@ -96,7 +96,7 @@ def apply(
 ) -> Status:
     """Write a draft into a status; returns the new one, and leaves the old.
 
-    :param names: the properties that the device has; twins of others go.
+    :param names: the properties that the device has, in its order; twins of others go.
     :param now: the time of new problems, RFC 3339.
     :param deadband: a reported number that differs by no more than this is no news.
     """
@@ -121,7 +121,7 @@ def apply(
     _set(
         extensions, "problems", _problems(meta.sequence(extensions, "problems"), draft, names, now)
     )
-    _set(extensions, "reported", _summary(twins.values()))
+    _set(extensions, "reported", _summary(twins[name] for name in names if name in twins))
     _set(new, "extensions", extensions)
     return new
 
