@@ -23,7 +23,8 @@ from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.errors import StoreError
 
 GRACE_SECONDS: Final = 40.0
-"""Silence after which a node counts as lost. Source: ``node-monitor-grace-period``."""
+"""Silence after which a node counts as lost whose lease does not say, or that has none.
+Source: ``node-monitor-grace-period``."""
 _LOOK_SECONDS: Final = 5.0
 
 NOT_READY: Final = "node.kubernetes.io/not-ready"
@@ -93,7 +94,7 @@ class NodeLife:
         now = self._clock.seconds()
         for item in list(self._store.shelf("nodes").all()):
             heard = self._heard.setdefault(item.name, now)
-            if now - heard >= GRACE_SECONDS and _ready(item.obj) != "Unknown":
+            if now - heard >= self._grace(item.name) and _ready(item.obj) != "Unknown":
                 self._lost(item)
         for pod in list(self._store.shelf("pods").all()):
             node = (pod.obj.get("spec") or {}).get("nodeName")
@@ -103,6 +104,12 @@ class NodeLife:
                 and self._store.head("nodes", "", node) is None
             ):
                 self._forget(pod)
+
+    def _grace(self, node: str) -> float:
+        """Seconds that a node may be silent: as long as its lease lasts."""
+        lease = self._store.head(_LEASES, NODE_LEASE_NAMESPACE, node)
+        seconds = ((lease and lease.obj.get("spec")) or {}).get("leaseDurationSeconds")
+        return float(seconds) if seconds else GRACE_SECONDS
 
     def _lost(self, item: Item) -> None:
         self._log.info("node {node} is silent", node=item.name)

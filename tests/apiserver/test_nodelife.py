@@ -68,6 +68,15 @@ class NodeLifeTests(SynchronousTestCase):
         self.wait(100)
         self.assertEqual(self.world.store.version, version)
 
+    def test_lease_says_how_long(self) -> None:
+        """A node that promised to be heard of sooner is missed sooner."""
+        self.renew()
+        self.world.patch("leases", "kube-node-lease", "edge-1", spec={"leaseDurationSeconds": 8})
+        self.wait(7)
+        self.assertEqual(self.ready()["status"], "True")
+        self.wait(6)
+        self.assertEqual(self.ready()["status"], "Unknown")
+
     def test_pods_stay(self) -> None:
         """Pods on a silent node are neither deleted nor changed."""
         self.world.pod("web", nodeName="edge-1")
