@@ -1,7 +1,8 @@
-"""A cloud, an edge and a pod on this machine, watched live.
+"""A cloud, an edge, a pod and a device on this machine, watched live.
 
 Everything is real: two ``twistd`` processes, TLS between them, the embedded Kubernetes API,
-a join by token, and a pod applied through the official Python client.
+a join by token, a pod and a device applied through the official Python client, and the
+thermometer of ``examples/`` speaking MQTT to the edge.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ TICK: Final = 0.25
 """Seconds between two looks."""
 
 NODE: Final = "demo-edge"
+
+THERMOMETER: Final = Path(__file__).parents[1] / "examples" / "thermometer"
+DEVICES: Final = "/apis/devices.kubeedge.io/v1beta1/namespaces/default"
 
 MANIFESTS: Final = """
 apiVersion: v1
@@ -188,6 +192,7 @@ class Demo:
         self.api: Api | None = None
         self.node: Any = None
         self.pod: Any = None
+        self.device: Any = None
 
     def run(self, stack: ExitStack) -> None:
         """Go from nothing to a pod that runs, is ready, and sees its configuration change.
@@ -236,6 +241,44 @@ class Demo:
         )
         self._wait("the pod to see it", lambda: "good day, says" in self.pod_output(3))
         self.view.say("the pod reads the new greeting, without a restart")
+        self._use_device(stack)
+
+    def _use_device(self, stack: ExitStack) -> None:
+        assert self.api is not None and self.edge is not None
+        self.view.say("applying a DeviceModel and a Device, and starting a thermometer")
+        model = yaml.safe_load((THERMOMETER / "model.yaml").read_text())
+        device = yaml.safe_load((THERMOMETER / "device.yaml").read_text())
+        device["spec"]["nodeName"] = NODE
+        self.api.call("POST", f"{DEVICES}/devicemodels", model)
+        self.api.call("POST", f"{DEVICES}/devices", device)
+        port = (self.edge.ports() or {})["mqtt"]
+        log = stack.enter_context((self.work / "thermometer.log").open("wb"))
+        mapper = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, str(THERMOMETER / "thermometer.py"), "--port", str(port)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        stack.callback(_end, mapper)
+        self._wait("the temperature in the cluster", lambda: self._reported("temperature"))
+        self.view.say(f"kubectl get devicestatus: {self._reported('temperature')} degrees")
+        self.view.say("setting the threshold to 19 in the cluster")
+        set_at = time.monotonic()
+        properties = device["spec"]["properties"]
+        next(p for p in properties if p["name"] == "threshold")["desired"]["value"] = "19"
+        self.api.call(
+            "PATCH",
+            f"{DEVICES}/devices/thermometer",
+            {"spec": {"properties": properties}},
+            "application/merge-patch+json",
+        )
+        self._wait("the thermometer to hear of it", lambda: "is 19 now" in self._mapper_output())
+        self.view.say(f"the thermometer heard it within {time.monotonic() - set_at:.2f} s")
+        self._wait(
+            "the thermometer's answer in the cluster", lambda: self._reported("threshold") == "19"
+        )
+        self.view.say("and reported it back: desired and reported agree")
 
     def clean_up(self) -> None:
         """Delete the pod: an edge that stops leaves its containers running, on purpose."""
@@ -254,7 +297,9 @@ class Demo:
     def watch(self) -> None:
         """Show what goes on until Ctrl-C."""
         kubeconfig = self.work / "kubeedge-cloud" / "admin.kubeconfig"
-        self.view.say(f"look around: kubectl --kubeconfig {kubeconfig} get nodes,pods -o wide")
+        self.view.say(
+            f"look around: kubectl --kubeconfig {kubeconfig} get nodes,pods,devices,devicestatuses"
+        )
         self.deadline = float("inf")
         with _interruptible():
             self._wait("Ctrl-C", lambda: self._look() and None)
@@ -276,6 +321,16 @@ class Demo:
             return ""
         kept = written[-1].read_text(errors="replace").splitlines()[-lines:]
         return "\n".join(line.split(" ", 3)[-1] for line in kept)  # CRI: time stream tag text
+
+    def _mapper_output(self) -> str:
+        return (self.work / "thermometer.log").read_text(errors="replace")
+
+    def _reported(self, prop: str) -> str:
+        """What the cluster knows that the device said of one property."""
+        self.device = self._find(f"{DEVICES}/devicestatuses/thermometer")
+        twins = (self.device or {}).get("status", {}).get("twins", [])
+        values = {twin["propertyName"]: twin.get("reported", {}).get("value") for twin in twins}
+        return values.get(prop) or ""
 
     def picture(self, story: list[str]) -> Group:
         """Build the live view."""
@@ -301,6 +356,18 @@ class Demo:
                 status.get("startTime", ""),
                 f"ready {_condition(self.pod, 'Ready').get('status', '-')}",
             )
+        if self.device is not None:
+            status = self.device.get("status", {})
+            table.add_row(
+                "device",
+                "thermometer",
+                _coloured(status.get("state", "")),
+                status.get("lastOnlineTime", ""),
+                ", ".join(
+                    f"{twin['propertyName']} {twin.get('reported', {}).get('value', '-')}"
+                    for twin in status.get("twins", [])
+                ),
+            )
         logs = [
             Panel(Text(process.tail(6), overflow="ellipsis", no_wrap=True), title=process.role)
             for process in (self.cloud, self.edge)
@@ -311,7 +378,7 @@ class Demo:
                 Text("\n".join(story)),
                 title="KubeEdge-TX: kubectl → cloud ⇄ one WebSocket ⇄ edge → pod",
             ),
-            Panel(table, title="kubectl get nodes,pods"),
+            Panel(table, title="kubectl get nodes,pods,devicestatuses"),
             Panel(Text(self.pod_output(5)), title="what the pod writes"),
             *logs,
             Text("Ctrl-C ends it", style="dim"),
@@ -342,6 +409,7 @@ class Demo:
 
         tree = _defaults(EdgeCoreConfig())
         tree["commonConfig"]["monitorServer"]["bindAddress"] = "127.0.0.1:0"
+        tree["modules"]["eventBus"].update(mqttMode=0, mqttServerInternal="tcp://127.0.0.1:0")
         return yaml.safe_dump(tree)
 
     def _find(self, path: str) -> Any:
@@ -357,7 +425,7 @@ class Demo:
         return self.pod is not None and _condition(self.pod, "Ready").get("status") == "True"
 
     def _look(self) -> bool:
-        return self._node_ready() and self._pod_ready()
+        return self._node_ready() and self._pod_ready() and bool(self._reported("temperature"))
 
     def _wait(self, what: str, until: Any) -> Any:
         while True:
@@ -378,6 +446,15 @@ class Demo:
         return "\n".join(parts)
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 def _defaults(config: Any) -> Any:
     import msgspec
 
@@ -390,7 +467,7 @@ def _condition(obj: Any, which: str) -> dict[str, str]:
 
 
 def _coloured(state: str) -> Text:
-    return Text(state, style="green" if state in ("Ready", "Running") else "yellow")
+    return Text(state, style="green" if state in ("Ready", "Running", "online") else "yellow")
 
 
 @contextmanager
