@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import urlopen
 
 import click
 import yaml
@@ -75,6 +77,9 @@ spec:
 """
 
 
+_STAMP: Final = re.compile(r"^\d{4}-\d\d-\d\dT([\d:]+)\.\d+\+\d+")
+
+
 class Failed(Exception):
     """The demo cannot go on; the text says why."""
 
@@ -114,8 +119,30 @@ class Process:
         return ports
 
     def tail(self, lines: int) -> str:
-        """The last lines it logged."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The last lines it logged, with the time of day only."""
+        kept = self.log.read_text(errors="replace").splitlines()[-lines:]
+        return "\n".join(_STAMP.sub(r"\1", line) for line in kept)
+
+    def wire(self) -> tuple[str, str, str] | None:
+        """What an edge has sent and got so far, for a row of the table."""
+        if (ports := self.ports()) is None:
+            return None
+        with urlopen(f"http://127.0.0.1:{ports['metrics']}/metrics", timeout=2) as answer:
+            metrics = dict(
+                line.rsplit(" ", 1)
+                for line in answer.read().decode().splitlines()
+                if line.startswith("kubeedge_edgehub_")
+            )
+
+        def count(what: str, direction: str) -> int:
+            return int(float(metrics.get(f'kubeedge_edgehub_{what}{{direction="{direction}"}}', 0)))
+
+        up, down = (
+            f"{direction} {count('frames', direction)} messages, {count('bytes', direction):,} B"
+            for direction in ("up", "down")
+        )
+        connected = metrics.get("kubeedge_edgehub_connected") == "1"
+        return ("online" if connected else "cut", up, down)
 
     def stop(self) -> None:
         """End it, and wait."""
@@ -368,6 +395,8 @@ class Demo:
                     for twin in status.get("twins", [])
                 ),
             )
+        if self.edge is not None and (wire := self.edge.wire()):
+            table.add_row("wire", "WebSocket", *wire)
         logs = [
             Panel(Text(process.tail(6), overflow="ellipsis", no_wrap=True), title=process.role)
             for process in (self.cloud, self.edge)

@@ -158,6 +158,7 @@ class ApiChannel(HTTPChannel):
 class ApiSite(Site):
     """Keeps track of its connections, so that they can be closed at stop."""
 
+    noisy = False
     protocol = ApiChannel  # type: ignore[assignment]  # Twisted's own adds HTTP/2
 
     def __init__(self, resource: ApiResource, reactor: Any) -> None:

@@ -190,6 +190,8 @@ class _LimitedRequest(Request):
 class _Site(Site):
     """HTTP/1.1 only, and no access log: what matters is logged where it happens."""
 
+    noisy = False
+
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
 
