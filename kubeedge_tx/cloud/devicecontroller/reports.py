@@ -217,7 +217,7 @@ def judge_twins(
         elif name not in names:
             shown = name if len(name) <= _UNKNOWN_SHOWN else f"{name[: _UNKNOWN_SHOWN - 3]}..."
             verdict.refuse(
-                shown, REPORTED, Refusal("UnknownProperty", "the device has no such property")
+                shown, REPORTED, Refusal("UnknownProperty", "the Device lists no such property")
             )
         else:
             model = models.get(name) or PropertyRule(name)
@@ -235,18 +235,23 @@ def _judge_entry(
         (OBSERVED, entry.expected, entry.expected_version, check_desired),
     )
     for about, value, version, check in sides:
-        if value is None or value.value is None:
+        text = None if value is None else value.value
+        if text is None and version is None:
             continue
-        timestamp = 0 if value.metadata is None else value.metadata.timestamp
+        timestamp = 0 if value is None or value.metadata is None else value.metadata.timestamp
         if seen.is_old(name, about, version, timestamp):
             continue
-        # An empty text means that there is no value.
-        refusal = check(model, value.value) if value.value else None
+        if text is None:  # a version alone: there is no value any more
+            verdict.draft.problems[name, about] = None
+            taken[about] = Side("", 0, "")
+            continue
+        # An empty text is no value either, but says when that came.
+        refusal = check(model, text) if text else None
         if refusal is not None:
             verdict.refuse(name, about, refusal)
             continue
         verdict.draft.problems[name, about] = None
-        taken[about] = Side(value.value, timestamp, kind)
+        taken[about] = Side(text, timestamp, kind)
     if taken:
         verdict.draft.twins[name] = TwinChange(taken.get(REPORTED), taken.get(OBSERVED))
 

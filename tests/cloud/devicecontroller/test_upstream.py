@@ -101,6 +101,20 @@ class StatusTests(UpstreamCase):
         self.report(temperature={"metadata": {"type": "deleted"}})
         self.assertEqual(self.twins(), {})
 
+    def test_nothing_wanted_any_more(self) -> None:
+        """A side that comes with a version and no value has none any more."""
+        self.report(threshold=twin("49", expected="51", edge=1))
+        self.wait()
+        cleared = {"metadata": {"type": "int"}, "expected_version": {"cloud": 7, "edge": 0}}
+        self.report(threshold=cleared)
+        (found,) = self.status()["twins"]
+        self.assertEqual(found["observedDesired"], {"value": ""})
+        self.assertEqual(found["reported"]["value"], "49")
+        self.wait()
+        self.writes()
+        self.report(threshold=cleared | {"actual": {}})
+        self.assertEqual(self.writes(), [])
+
     def test_property_leaves(self) -> None:
         """A property that leaves the device takes its twin along."""
         self.report(temperature=twin("1"), threshold=twin("2"))
@@ -353,7 +367,7 @@ class JudgeTests(UpstreamCase):
         report = self.report(color=twin("red", kind="string"))
         self.assertEqual(self.twins(), {})
         self.assertEqual(self.problems(), [("color", "reported", "UnknownProperty")])
-        self.assertEqual(self.answers(), {report: "color: the device has no such property"})
+        self.assertEqual(self.answers(), {report: "color: the Device lists no such property"})
         self.kube.put(DEVICEMODELS, model("m", {"name": "color", "type": "STRING"}))
         self.kube.put(DEVICES, device(properties=("color",)))
         self.wait()
