@@ -1,0 +1,1 @@
+"""Tests of ``keadm``, run as a person runs it."""

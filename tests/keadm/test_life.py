@@ -1,0 +1,348 @@
+"""From a fresh machine to a Ready node, and back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from twisted.trial.unittest import SynchronousTestCase
+
+from kubeedge_tx.keadm.main import VERBS
+from kubeedge_tx.security.token import token_id
+from tests.keadm.machine import FREE_PORTS, KEADM, MachineCase, files, interrupt, until
+
+
+def _sleeper() -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "sleeper", "namespace": "default"},
+        "spec": {
+            "nodeName": "edge-1",
+            "containers": [
+                {"name": "main", "image": "none", "command": ["sleep", "600"]},
+            ],
+        },
+    }
+
+
+class LifeTests(MachineCase):
+    def test_from_nothing_to_ready_and_back(self) -> None:
+        """init, gettoken, join: the node is Ready. reset: every file and process is gone."""
+        before = files(self.root)
+        token = self.start_cloud()
+        joined = self.join(token)
+        self.assertEqual(joined.status, 0, joined.output)
+        self.assertIn("Install Complete!", joined.output)
+        self.assertTrue(self.node_ready())
+        self.api("/api/v1/namespaces/default/pods", _sleeper())
+        pods = self.edge_dir / "process" / "pods"
+        running = until("the pod to run", lambda: list(pods.glob("*/main/*/running.json")))[0]
+        pid = json.loads(running.read_text())["pid"]
+        os.kill(pid, 0)
+        for role, folder in (("edge", self.edge_dir), ("cloud", self.cloud_dir)):
+            done = self.keadm("reset", role, "--data-dir", str(folder), given="y\n")
+            self.assertEqual(done.status, 0, done.output)
+            self.assertIn(f"{folder} and all that is in it", done.output)
+        self.assertEqual(files(self.root), before)
+        self.assertFalse(Path(f"/proc/{pid}").exists())
+        again = self.keadm("reset", "edge", "--data-dir", str(self.edge_dir), given="y\n")
+        self.assertEqual(again.status, 0)
+        self.assertIn("None of KubeEdge components are running in this host, exit", again.output)
+
+    def test_folders_that_were_there_stay(self) -> None:
+        """reset removes what keadm made, not a folder that somebody had made before."""
+        self.cloud_dir.mkdir()
+        self.start_cloud()
+        self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), "--force")
+        self.assertEqual([path.name for path in self.root.iterdir()], ["cloud"])
+        self.assertEqual(list(self.cloud_dir.iterdir()), [])
+
+    def test_reset_asks(self) -> None:
+        """Anything but yes leaves all as it is; a folder that is not ours is not emptied."""
+        self.start_cloud()
+        done = self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), given="n\n")
+        self.assertEqual(done.status, 1)
+        self.assertIn("aborted reset operation", done.output)
+        self.assertTrue((self.cloud_dir / "ready.json").exists())
+        foreign = self.root / "photos"
+        foreign.mkdir()
+        (foreign / "holiday.jpg").touch()
+        done = self.keadm("reset", "edge", "--data-dir", str(foreign), "--force")
+        self.assertIn("None of KubeEdge components", done.output)
+        self.assertTrue((foreign / "holiday.jpg").exists())
+
+    def test_init_twice(self) -> None:
+        """The same init goes on with the cloud that runs; another configuration is refused."""
+        self.start_cloud()
+        ports = self.ports()
+        again = self.init()
+        self.assertEqual(again.status, 0, again.output)
+        self.assertIn("cloudcore runs already", again.output)
+        self.assertIn("keadm join --cloudcore-ipport 127.0.0.1:", again.output)
+        self.assertEqual(self.ports(), ports)
+        other = self.init("--set", "modules.cloudHub.nodeLimit=7")
+        self.assertEqual(other.status, 1)
+        self.assertIn("CloudCore is already running on this node", other.output)
+        self.assertEqual(self.ports(), ports)
+
+    def test_the_printed_join_line_works(self) -> None:
+        """What init prints can be pasted on the edge machine as it is."""
+        done = self.init()
+        words = done.line("  keadm join").split()
+        self.assertEqual(words[:2], ["keadm", "join"])
+        joined = self.keadm(
+            *words[1:],
+            *("--data-dir", str(self.edge_dir), "-i", "pasted", "-r", "process"),
+            *("--set", "commonConfig.monitorServer.bindAddress=127.0.0.1:0"),
+            *("--set", "modules.eventBus.mqttServerInternal=tcp://127.0.0.1:0"),
+        )
+        self.assertEqual(joined.status, 0, joined.output)
+        self.assertTrue(self.node_ready("pasted"))
+
+    def test_join_interrupted_and_run_again(self) -> None:
+        """Ctrl-C in the middle of a join; the same command then finishes it."""
+        token = self.start_cloud()
+        cloud = json.loads((self.cloud_dir / "ready.json").read_text())["pid"]
+        process = self.spawn(*self.join_command(token))
+        until("the agent", lambda: (self.edge_dir / "edgecore.pid").exists())
+        os.kill(cloud, signal.SIGSTOP)  # so that it cannot have finished
+        self.addCleanup(os.kill, cloud, signal.SIGCONT)
+        try:
+            status, output = interrupt(process)
+        finally:
+            os.kill(cloud, signal.SIGCONT)
+        self.assertIn(status, (130, 0), output)
+        done = self.join(token)
+        self.assertEqual(done.status, 0, done.output)
+        self.assertTrue(self.node_ready())
+        self.assertNotIn(token, (self.edge_dir / "config" / "edgecore.yaml").read_text())
+
+    def test_init_interrupted_and_run_again(self) -> None:
+        """Ctrl-C while the cloud starts; the same command then finishes it."""
+        command = ["init", "--data-dir", str(self.cloud_dir), *FREE_PORTS]
+        process = self.spawn(*command)
+        until("the cloud's process", lambda: (self.cloud_dir / "cloudcore.pid").exists())
+        status, output = interrupt(process)
+        self.assertEqual(status, 130, output)
+        self.assertIn("the same command goes on from here", output)
+        done = self.keadm(*command)
+        self.assertEqual(done.status, 0, done.output)
+
+    def test_join_after_the_agent_died(self) -> None:
+        """An agent that was killed is started again by the same command, without a token."""
+        token = self.start_cloud()
+        self.assertEqual(self.join(token).status, 0)
+        pid = json.loads((self.edge_dir / "ready.json").read_text())["pid"]
+        os.kill(pid, signal.SIGKILL)
+        until("its end", lambda: not Path(f"/proc/{pid}").exists())
+        looked = self.keadm("check", "--data-dir", str(self.edge_dir))
+        self.assertEqual(looked.status, 1)
+        self.assertIn("edgecore does not run", looked.line("agent"))
+        done = self.join("")
+        self.assertEqual(done.status, 0, done.output)
+        self.assertTrue(self.node_ready())
+
+    def test_options_reach_the_configuration(self) -> None:
+        """Labels, --set and the MQTT broker that is not there, in the file and at the node."""
+        token = self.start_cloud()
+        done = self.join(
+            *(token, "-l", "site=north,floor=2", "--cgroupdriver", "systemd"),
+            *("--set", "modules.edgeHub.heartbeat=7", "--post-run", f"touch {self.root}/after"),
+        )
+        self.assertEqual(done.status, 0, done.output)
+        config = yaml.safe_load((self.edge_dir / "config" / "edgecore.yaml").read_text())
+        modules = config["modules"]
+        self.assertEqual(modules["edgeHub"]["heartbeat"], 7)
+        self.assertEqual(modules["edged"]["tailoredKubeletConfig"], {"cgroupDriver": "systemd"})
+        (node,) = self.api("/api/v1/nodes")["items"]
+        self.assertEqual(node["metadata"]["labels"]["floor"], "2")
+        self.assertTrue((self.root / "after").exists())
+
+    def test_check_changes_nothing(self) -> None:
+        """join --check looks at everything and leaves no trace."""
+        token = self.start_cloud()
+        done = self.join(token, "--check")
+        self.assertEqual(done.status, 0, done.output)
+        self.assertFalse(self.edge_dir.exists())
+        self.assertEqual(self.api("/api/v1/nodes")["items"], [])
+
+    def test_foreground(self) -> None:
+        """In a container: it prints the log, and SIGTERM stops cloud and keadm."""
+        process = self.spawn(
+            *("init", "--data-dir", str(self.cloud_dir), "--foreground", *FREE_PORTS)
+        )
+        ready = self.cloud_dir / "ready.json"
+        until("the cloud", ready.exists)
+        pid = json.loads(ready.read_text())["pid"]
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertIn("kubeedge-cloud is ready", output)
+        self.assertFalse(Path(f"/proc/{pid}").exists())
+
+    def test_a_cloud_that_cannot_start(self) -> None:
+        """The reason that the log has is what init says."""
+        done = self.init("--set", "modules.cloudHub.tlsCAFile=/dev/null")
+        self.assertEqual(done.status, 1)
+        self.assertIn("cloudcore has ended: ", done.output)
+        self.assertIn("/dev/null", done.line("Error"))
+
+
+class TokenTests(MachineCase):
+    def test_tokens(self) -> None:
+        """A token with a life of its own is listed, joins an edge, and can be revoked."""
+        standing = self.start_cloud()
+        where = ("--data-dir", str(self.cloud_dir))
+        made = self.keadm("gettoken", *where, "--ttl", "2h30m").output.strip()
+        self.assertNotEqual(made, standing)
+        listed = self.keadm("gettoken", *where, "list").output
+        self.assertIn(f"{token_id(standing)}   valid", listed)
+        self.assertIn(f"{token_id(made)}   valid", listed)
+        for token in (made, standing):
+            self.assertNotIn(token[70:], listed)
+        revoked = self.keadm("gettoken", *where, "revoke", token_id(made))
+        self.assertEqual(revoked.status, 0, revoked.output)
+        self.assertIn(f"{token_id(made)}   revoked", self.keadm("gettoken", *where, "list").output)
+        refused = self.join(made)
+        self.assertEqual(refused.status, 1)
+        self.assertIn(f"the token {token_id(made)} was revoked", refused.line("Error"))
+        self.assertIn("The agent was stopped", refused.output)
+        fresh = self.keadm("gettoken", *where, "--ttl", "5m").output.strip()
+        done = self.join(fresh)
+        self.assertEqual(done.status, 0, done.output)
+
+    def test_the_standing_token_revoked(self) -> None:
+        """The cloud's own token can be revoked; another one takes its place at once."""
+        standing = self.start_cloud()
+        where = ("--data-dir", str(self.cloud_dir))
+        self.assertEqual(self.keadm("gettoken", *where, "revoke", standing).status, 0)
+        fresh = self.keadm("gettoken", *where).output.strip()
+        self.assertNotEqual(fresh, standing)
+        self.assertEqual(self.join(standing).status, 1)
+        self.assertEqual(self.join(fresh).status, 0)
+
+    def test_bad_input(self) -> None:
+        """What cannot be is said in a line."""
+        where = ("--data-dir", str(self.cloud_dir))
+        done = self.keadm("gettoken", *where)
+        self.assertEqual(done.status, 1)
+        self.assertIn("admin.kubeconfig is not there", done.output)
+        self.start_cloud()
+        done = self.keadm("gettoken", *where, "--ttl", "soon")
+        self.assertIn("expected 30m, 12h, 7d", done.output)
+        done = self.keadm("gettoken", *where, "revoke", "nobody")
+        self.assertIn("there is no token 'nobody'", done.output)
+
+
+class BadInputTests(MachineCase):
+    def test_a_cloud_of_another_ca(self) -> None:
+        """A token of one cloud does not join another; the table says which is which."""
+        self.start_cloud()
+        other = self.root / "cloud-2"
+        token = self.start_cloud(other)
+        done = self.join(token)
+        self.assertEqual(done.status, 1)
+        self.assertIn("FAIL the cloud's CA is", done.line("ca "))
+        self.assertFalse(self.edge_dir.exists())
+
+    def test_moved_to_another_cloud(self) -> None:
+        """An edge that joined one cloud joins another with that one's token."""
+        self.assertEqual(self.join(self.start_cloud()).status, 0)
+        other = self.root / "cloud-2"
+        token = self.start_cloud(other)
+        first, self.cloud_dir = self.cloud_dir, other
+        done = self.join(token)
+        self.assertEqual(done.status, 0, done.output)
+        self.assertTrue(self.node_ready())
+        self.cloud_dir = first
+
+    def test_occupied_port(self) -> None:
+        """init names the port that is taken, and its key, and makes nothing."""
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            done = self.init(
+                *("--set", f"modules.cloudHub.https={{address: 127.0.0.1, port: {port}}}")
+            )
+        self.assertEqual(done.status, 1)
+        self.assertIn(
+            f"127.0.0.1:{port} cannot be listened on: Address already in use", done.output
+        )
+        self.assertIn("--set modules.cloudHub.https.port=", done.output)
+        self.assertFalse(self.cloud_dir.exists())
+
+    def test_read_only_folder(self) -> None:
+        """A place that cannot be written is named, and another one asked for."""
+        for verb in (["init"], ["join", "-e", "127.0.0.1:1", "-t", "x"]):
+            done = self.keadm(*verb, "--data-dir", "/proc/kubeedge")
+            self.assertEqual(done.status, 1)
+            self.assertIn("FAIL /proc/kubeedge cannot be written", done.line("data directory"))
+            self.assertIn("data directory: choose another one with --data-dir", done.output)
+
+    def test_unknown_key(self) -> None:
+        """A key that does not exist is named by its whole path."""
+        done = self.init("--set", "modules.cloudHub.nodeLimits=7")
+        self.assertEqual(done.status, 1)
+        self.assertIn("modules.cloudHub.nodeLimits: there is no such key", done.output)
+        self.assertFalse(self.cloud_dir.exists())
+
+    def test_systemd_that_is_not_there(self) -> None:
+        """--service where systemd does not run says so."""
+        if Path("/run/systemd/system").is_dir():
+            self.skipTest("systemd runs this machine")
+        done = self.init("--service")
+        self.assertEqual(done.status, 1)
+        self.assertIn("--service: ", done.output)
+        self.assertIn("leave it out for a background process", done.output)
+
+    def test_two_at_once(self) -> None:
+        """Two keadm on one role: the second one says so and does nothing."""
+        token = self.start_cloud()
+        pid = json.loads((self.cloud_dir / "ready.json").read_text())["pid"]
+        first = self.spawn(*self.join_command(token))
+        until("the first one at work", lambda: (self.edge_dir / "keadm.json").exists())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            second = self.join(token, "--ignore-preflight-errors", "all")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        output, _ = first.communicate(timeout=60)
+        self.assertEqual(first.returncode, 0, output)
+        self.assertEqual(second.status, 1, second.output)
+        self.assertIn("another keadm is working on", second.output)
+
+
+class CommandTests(SynchronousTestCase):
+    def test_help_is_quick(self) -> None:
+        """keadm --help loads no reactor, and nothing of ours but its own file."""
+        code = (
+            "import sys; sys.argv = ['keadm', '--help']\n"
+            "from kubeedge_tx.keadm.main import main\n"
+            "try: main()\n"
+            "except SystemExit: pass\n"
+            "print(*sorted(sys.modules))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        loaded = done.stdout.splitlines()[-1].split()
+        self.assertEqual([name for name in loaded if name.startswith("twisted")], [])
+        ours = [name for name in loaded if name.startswith("kubeedge_tx.")]
+        self.assertEqual(ours, ["kubeedge_tx.keadm", "kubeedge_tx.keadm.main"])
+
+    def test_every_verb_has_help(self) -> None:
+        """keadm VERB --help works for each, and loads no reactor."""
+        for verb in VERBS:
+            done = subprocess.run(
+                [*KEADM, verb, "--help"], capture_output=True, text=True, check=False
+            )
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(f"Usage: keadm {verb}", done.stdout)
