@@ -175,16 +175,20 @@ class SchedulingTests(SystemCase):
         await api.create(pod("stays", "sleep", "1000"))
         before = await self.pod_ready(api, "stays", cloud, edge)
         await edge.process.kill()
-        lost = await self.node_ready(api, "edge", cloud, ready="Unknown")
-        self.assertIn(
-            "node.kubernetes.io/unreachable", [taint["key"] for taint in lost["spec"]["taints"]]
-        )
+        await self.node_ready(api, "edge", cloud, ready="Unknown")
+
+        async def taints(*wanted: str) -> bool:
+            node = await api.get("/api/v1/nodes/edge")
+            return {taint["key"] for taint in node["spec"].get("taints") or ()} == set(wanted)
+
+        unreachable = "node.kubernetes.io/unreachable"
+        await until("the node to be tainted", lambda: taints(unreachable), cloud)
         there = await api.get(pod_path("stays"))
         self.assertEqual(there["metadata"]["uid"], before["metadata"]["uid"])
         self.assertNotIn("deletionTimestamp", there["metadata"])
         await edge.run()
-        found = await self.node_ready(api, "edge", cloud, edge)
-        self.assertFalse(found["spec"].get("taints"))
+        await self.node_ready(api, "edge", cloud, edge)
+        await until("the taints to go", taints, cloud, edge)
         after = await self.pod_ready(api, "stays", cloud, edge)
         self.assertEqual(
             container_state(after)["containerID"], container_state(before)["containerID"]
