@@ -10,7 +10,6 @@ from random import Random
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import LoopingCall, deferLater
@@ -94,6 +93,7 @@ class MqttClient:
         self._tasks = TaskSet()
         self._link: _Link | None = None
         self._late: Any = None
+        self._is_stopping = False
         self._is_version_settled = len(versions) == 1
         self._tokens: dict[Any, Deferred[tuple[int, ...]]] = {}
         self._busy = False
@@ -200,7 +200,7 @@ class MqttClient:
     # Connecting
 
     async def _connect_for_ever(self) -> None:
-        while True:
+        while not self._is_stopping:
             self._why = ""
             try:
                 await self._connection()
@@ -208,6 +208,8 @@ class MqttClient:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it was, we try again
                 self._why = self._why or _explain(error)
+            if self._is_stopping:  # a cancelled endpoint fails with an error of its own
+                return
             self._say(self._why or "the broker closed the connection")
             delay = self._delay * self._random.uniform(0.5, 1.5)
             self._delay = min(self._delay * 2, self._settings.longest_delay)
@@ -250,13 +252,13 @@ class MqttClient:
 
     def ended(self, link: _Link, why: str) -> None:
         """Told by the link: it is over."""
+        self._why = self._why or why
         if link is not self._link:
-            return
+            return  # TLS did not come about
         self._link = None
         if self._late is not None and self._late.active():
             self._late.cancel()
         was_connected, self.is_connected = self.is_connected, False
-        self._why = self._why or why
         self.writable()
         self._run(partial(self.state.lost, self._now()))
         if was_connected:
@@ -278,6 +280,7 @@ class MqttClient:
         self.state = ClientState(self._options(self._versions[0]))
 
     async def _stop(self) -> None:
+        self._is_stopping = True
         if self._loop.running:
             self._loop.stop()
         link = self._link
@@ -502,6 +505,5 @@ def _nothing(_: object) -> None:
 
 
 def _explain(error: BaseException | None) -> str:
-    if isinstance(error, ConnectError | DNSLookupError):
-        return str(error.osError if getattr(error, "osError", None) else error).rstrip(".")
-    return str(error) or type(error).__name__
+    cause = getattr(error, "osError", None)  # of a ConnectError, whose own words are longer
+    return str(cause or error).rstrip(".") or type(error).__name__

@@ -30,7 +30,7 @@ class BrokerCase(TestCase):
         self._peers: list[Peer] = []
         self._services: list[tuple[MqttService, Database | None]] = []
 
-    async def tearDown(self) -> None:
+    async def tearDown(self) -> None:  # type: ignore[override]
         for peer in self._peers:
             await peer.drop()
         for service in tuple(self._services):

@@ -155,7 +155,7 @@ class Peer(Protocol):
     async def quiet(self) -> list[Packet]:
         """Everything that came before the answer to a PINGREQ."""
         self.send(Pingreq())
-        found = []
+        found: list[Packet] = []
         while not isinstance(packet := await self.next(), Pingresp):
             found.append(packet)
         return found
@@ -177,10 +177,11 @@ class Peer(Protocol):
 
 async def dial(port: int, version: int = V5) -> Peer:
     """Connect to a port of this machine, without a CONNECT."""
-    peer: Peer = await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(
+    peer: Any = await TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(
         Factory.forProtocol(lambda: Peer(version))
     )
-    return peer
+    found: Peer = peer
+    return found
 
 
 async def client(port: int, client_id: str, version: int = V5, **fields: Any) -> Peer:

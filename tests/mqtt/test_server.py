@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
@@ -236,7 +236,7 @@ class BadBytesTests(BrokerCase):
                         data[at:at] = chance.randbytes(chance.randrange(1, 8))
                     case _:
                         data = data[: at + 1]
-            peer._parser = _Deaf()  # type: ignore[assignment] - only its life matters
+            peer._parser = cast(Any, _Deaf())
             while data:
                 size = chance.choice((1, 7, 60, 4000))
                 peer.write(bytes(data[:size]))
@@ -438,7 +438,7 @@ class DurableTests(BrokerCase):
     async def test_acknowledged_once_on_disk(self) -> None:
         """A message for a sleeping session is acknowledged after it is on disk, not before."""
         service = await self.start(is_durable=True)
-        store = _Gate(service.server._store)
+        store: Any = _Gate(service.server._store)
         sleeper = await self.client(service, "sleeper", **persistent(V5))
         await sleeper.subscribe("q", qos=1)
         await sleeper.drop()
@@ -459,7 +459,7 @@ class DurableTests(BrokerCase):
     async def test_refused_disk_cuts_old_clients_off(self) -> None:
         """A 3.1.1 publisher, which cannot be told, is cut off when the disk refuses."""
         service = await self.start(is_durable=True)
-        store = _Gate(service.server._store)
+        store: Any = _Gate(service.server._store)
         sleeper = await self.client(service, "sleeper", **persistent(V5))
         await sleeper.subscribe("q", qos=1)
         await sleeper.drop()
