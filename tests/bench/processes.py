@@ -141,6 +141,13 @@ class Bench:
 
     def __init__(self, *, api: str = "embedded", node_limit: int = 2000, window: int = 32) -> None:
         self._stack = ExitStack()
+        try:
+            self._start(api, node_limit, window)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def _start(self, api: str, node_limit: int, window: int) -> None:
         self.work = Path(tempfile.mkdtemp(prefix="kubeedge-tx-bench."))
         self._stack.callback(shutil.rmtree, self.work, ignore_errors=True)
         self.given = os.environ.get("KUBEEDGE_TX_KUBECONFIG", "")
