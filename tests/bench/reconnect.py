@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from statistics import median
 
 from tests.bench.figures import Report
 from tests.bench.pods import MAPS, _file, _pod
-from tests.bench.processes import NAMESPACE, Bench, Process, wait_for
+from tests.bench.processes import NAMESPACE, Bench, GaveUp, Process, wait_for
 from tests.bench.relay import Relay
 
 NODE = "bench-link"
@@ -53,6 +54,11 @@ def run(report: Report, repeat: int) -> None:
                 report.say("reconnect: cloud killed")
                 _killed(report, bench, edge, arrives, repeat)
         finally:
+            # An edge that stops leaves its containers running, on purpose.
+            pod = f"{path}/pod-link"
+            bench.api.call("DELETE", pod)
+            with suppress(GaveUp):
+                wait_for("the pod to be gone", lambda: bench.api.call("GET", pod) is None, 20)
             edge.stop()
             relay.close()
 
