@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
 from kubeedge_tx.api import meta
-from kubeedge_tx.api.devices import Key, device_id, model_key, node_name
+from kubeedge_tx.api.devices import Key, model_key, node_name
 from kubeedge_tx.api.resources import DEVICEMODELS, DEVICES
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
@@ -71,6 +71,8 @@ class Downstream:
         self._new_id = new_id
         self._placements = Placements()
         self._told: dict[Key, _Told] = {}
+        self._from_before: set[Key] = set()
+        """Devices that were there at the start: their nodes may have been told already."""
         self._models_sent: set[tuple[str, Key]] = set()
         self._order = DeferredLock()  # three informers speak; what they cause stays in order
         self._started = False
@@ -84,6 +86,7 @@ class Downstream:
         """Send what there is and, from now on, what changes; the informers are synced."""
         for device in self._devices.items():
             self._placements.put(device)
+            self._from_before.add(meta.key(device))
         self._started = True
         self._devices.add_listener(_Devices(self))
         self._models.add_listener(_Models(self))
@@ -107,15 +110,8 @@ class Downstream:
         return self._order.run(lambda: Deferred.fromCoroutine(work()))
 
     async def detail(self, node: str, event_id: str) -> None:
-        """Tell a node all its devices; it drops those that it has beyond them.
-
-        The empty twins keep a Go edge from publishing an error for each device that it knows
-        already. Source: KubeEdge ``edge/pkg/devicetwin/dtmanager/twin.go``.
-        """
-        devices = [
-            {"id": "/".join(key), "name": key[1], "twin": {}}
-            for key in self._placements.of_node(node)
-        ]
+        """Tell a node all its devices; it drops those that it has beyond them."""
+        devices = [_entry(key, known=True) for key in self._placements.of_node(node)]
         await self._tell(node, DETAIL, {"devices": devices}, event_id)
 
     async def disown(self, node: str, device: Key) -> None:
@@ -258,7 +254,9 @@ class Downstream:
     # Messages
 
     async def _membership(self, node: str, which: str, device: Mapping[str, Any]) -> None:
-        entry = {"id": device_id(device), "name": meta.name(device)}
+        key = meta.key(device)
+        entry = _entry(key, known=key in self._from_before)
+        self._from_before.discard(key)
         content: dict[str, Any] = {"added_devices": None, "removed_devices": None, which: [entry]}
         await self._tell(node, MEMBERSHIP, content, self._new_id())
 
@@ -289,6 +287,17 @@ class Downstream:
                 resource_version=meta.resource_version(obj),
             ),
         )
+
+
+def _entry(key: Key, *, known: bool) -> dict[str, Any]:
+    """Write a device as a member of a node.
+
+    :param known: the node may have it already. Without twins a Go edge would publish an error
+        about it then; with none it does nothing. Source: KubeEdge
+        ``edge/pkg/devicetwin/dtmanager/membership.go``.
+    """
+    entry: dict[str, Any] = {"id": "/".join(key), "name": key[1]}
+    return entry | {"twin": {}} if known else entry
 
 
 @implementer(IListener)

@@ -14,7 +14,7 @@ from tests.cloud.rig import node, read
 from tests.fakes.kube import FakeKube
 
 
-def member(name: str = "thermo") -> dict[str, str]:
+def member(name: str = "thermo") -> dict[str, Any]:
     return {"id": f"default/{name}", "name": name}
 
 
@@ -106,6 +106,8 @@ class AddTests(DeviceControllerCase):
         self.run_now(self.controller.stopped())
         self.kube.calls.clear()
         self.start()
+        # With these a Go edge that knows the device has nothing to say; without, an error.
+        self.assertEqual(read(self.bus.sent[0])["added_devices"], [member("a") | {"twin": {}}])
         self.assertEqual(
             self.bus.brief(),
             [
