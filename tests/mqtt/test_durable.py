@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -377,7 +378,7 @@ class TicketTests(SynchronousTestCase):
             self.sender.publish("a", b"1", 1)
             ticket = self.bench.delivered.pop().ticket
             assert ticket is not None
-            steps = [
+            steps: list[Callable[[], None]] = [
                 self.bench.commit,
                 partial(self.settle, ticket),
             ]
