@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -14,7 +15,8 @@ T = TypeVar("T")
 def requires(tool: str) -> Callable[[T], T]:
     """Skip a test or a class without ``tool``, or fail it if KUBEEDGE_TX_REQUIRE names it.
 
-    :param tool: ``docker`` (an engine that answers), ``mosquitto`` or ``kubectl``.
+    :param tool: ``docker`` (an engine that answers), ``mqttjs`` (the package ``mqtt`` of npm
+        in the folder that KUBEEDGE_TX_MQTTJS names) or a program: ``mosquitto``, ``kubectl``.
     """
     reason = _missing(tool)
 
@@ -27,6 +29,8 @@ def requires(tool: str) -> Callable[[T], T]:
 
 
 def _missing(tool: str) -> str | None:
+    if tool == "mqttjs":
+        return _missing_mqttjs()
     program = shutil.which(tool) or shutil.which(tool, path="/usr/sbin")
     if program is None:
         return f"{tool} is not installed"
@@ -38,4 +42,13 @@ def _missing(tool: str) -> str | None:
         )
         if answer.returncode:
             return "no Docker engine answers"
+    return None
+
+
+def _missing_mqttjs() -> str | None:
+    if shutil.which("node") is None:
+        return "node is not installed"
+    folder = os.environ.get("KUBEEDGE_TX_MQTTJS", "")
+    if not folder or not (Path(folder) / "node_modules/mqtt").is_dir():
+        return "KUBEEDGE_TX_MQTTJS names no folder where `npm install mqtt@5.16.0` was run"
     return None

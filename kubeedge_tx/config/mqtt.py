@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
-from kubeedge_tx.config.types import Block, Count, MonitorServer, Port, Positive
+from kubeedge_tx.config.types import Block, Count, Logging, MonitorServer, Port, Positive
 
 Seconds = Annotated[float, Meta(gt=0)]
 PacketIds = Annotated[int, Meta(ge=1, le=65535)]
@@ -70,6 +70,7 @@ class MqttCommon(Block, frozen=True, kw_only=True):
     monitor_server: MonitorServer = field(
         default_factory=lambda: MonitorServer(bind_address="127.0.0.1:9093")
     )
+    logging: Logging = field(default_factory=Logging)
 
 
 class MqttConfig(Block, frozen=True, kw_only=True):

@@ -399,12 +399,12 @@ class MqttClient:
             handled = Deferred()
             handled.errback(Failure())
         handled.addCallbacks(
-            self._handled, self._not_handled, (received, link), errbackArgs=(received, link)
+            self._handled, self._not_handled, (received,), errbackArgs=(received, link)
         )
 
-    def _handled(self, _: object, received: does.Received, link: _Link | None) -> None:
+    def _handled(self, _: object, received: does.Received) -> None:
         self._one_less()
-        if received.qos and link is self._link and link is not None:
+        if received.qos:  # also on a new connection, where it is not handed over twice then
             self._run(lambda: self.state.acknowledge(received, self._now()))
 
     def _not_handled(self, failure: Failure, received: does.Received, link: _Link | None) -> None:

@@ -86,11 +86,18 @@ class MqttCore(OrderedService):
         self._data_dir = data_dir
         self._ports: dict[str, int] = {}
         self._waiting_for: str | None = "the start"
+        self._keeper: Doorkeeper | None = None
         self.metrics = Metrics()
 
     def ports(self) -> dict[str, int]:
         """``mqtt`` is the first listener, ``mqtt-2`` the second and so on; and ``metrics``."""
         return dict(self._ports)
+
+    def reload(self, config: MqttConfig) -> set[str]:
+        """Read the password and access files again; keys need a restart."""
+        if self._keeper is not None:
+            self._keeper.look()
+        return set()
 
     async def start_children(self) -> None:
         """Start all parts."""
@@ -118,6 +125,7 @@ class MqttCore(OrderedService):
             store = MqttStore(database)
 
         self._waiting_for = "the listeners"
+        self._keeper = self._doorkeeper(threads)
         broker = MqttService(
             reactor,
             [self._listener(each, at) for at, each in enumerate(config.listeners)],
@@ -125,7 +133,7 @@ class MqttCore(OrderedService):
             ids=lambda: f"auto-{_random.getrandbits(80):020x}",
             wall_clock=time.time,
             store=store,
-            doorkeeper=self._doorkeeper(threads),
+            doorkeeper=self._keeper,
             server_limits=ServerLimits(
                 max_unknown=config.limits.max_unauthenticated,
                 admission=config.limits.connect_timeout,

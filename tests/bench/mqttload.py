@@ -89,11 +89,13 @@ def publish(port: int, topic: str, count: int, qos: int, size: int, batch: int) 
     sent = acknowledged = 0
     rest = 0
     while acknowledged < count:
-        room = min(WINDOW - (sent - acknowledged), count - sent, batch)
-        if room > 0:
+        room = min(WINDOW - (sent - acknowledged), count - sent)
+        while room > 0:
             at = sent % 60_000
-            sock.sendall(b"".join(packets[at : at + room]))
-            sent += min(room, 60_000 - at)
+            step = min(room, batch, 60_000 - at)
+            sock.sendall(b"".join(packets[at : at + step]))
+            sent += step
+            room -= step
         got, rest = divmod(rest + len(sock.recv(65536)), 4)
         acknowledged += got
     _say({"started": started})
