@@ -52,7 +52,7 @@ class Schema:
         return unknown
 
     def default(self, obj: dict[str, Any]) -> dict[str, Any]:
-        """Fill in the schema's defaults; nulls that are not allowed make room for them."""
+        """Fill in the schema's defaults; nulls that are not allowed make room for them, or go."""
         filled: dict[str, Any] = copy.deepcopy(obj)
         _fill(filled, self._schema)
         return filled
@@ -340,9 +340,13 @@ def _fill(value: Any, schema: Mapping[str, Any]) -> None:
         unwanted_null = name in value and value[name] is None and not inner.get("nullable")
         if name not in value or unwanted_null:
             value[name] = copy.deepcopy(inner["default"])
-    for name, item in value.items():
+    for name, item in list(value.items()):
         inner = known.get(name, extra)
-        if isinstance(inner, Mapping):
+        if not isinstance(inner, Mapping):
+            continue
+        if item is None and not inner.get("nullable"):
+            del value[name]  # Go writes null for what is empty; Source: apiextensions defaulting
+        else:
             _fill(item, inner)
 
 

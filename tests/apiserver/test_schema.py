@@ -290,6 +290,7 @@ class DefaultTests(TestCase):
             made={**inner, "default": {}},
             kept={"type": "string", "nullable": True, "default": "x"},
             null={"type": "string", "default": "x"},
+            gone={"type": "object"},
         )
         spec: dict[str, Any] = {
             "one": {},
@@ -297,6 +298,7 @@ class DefaultTests(TestCase):
             "map": {"k": {}},
             "kept": None,
             "null": None,
+            "gone": None,
         }
         self.assertEqual(
             schema.default({"spec": spec})["spec"],
