@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from kubeedge_tx import VERSION
 from kubeedge_tx.api import resources
 from kubeedge_tx.apiserver.service import ApiServerService
 from kubeedge_tx.beehive.bus import MessageBus
@@ -66,11 +67,32 @@ class CloudCore(OrderedService):
         self._data_dir = data_dir
         self._ports: dict[str, int] = {}
         self._waiting_for: str | None = "the start"
+        self._tokens: JoinTokens | None = None
+        self._looks: dict[str, Callable[[], Any]] = {}
         self.metrics = Metrics()
 
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name; complete once started."""
         return dict(self._ports)
+
+    def state(self) -> dict[str, Any]:
+        """What this cloud is in the middle of, for ``/debug``; no secrets."""
+        return {
+            "role": "cloud",
+            "version": VERSION,
+            "waitingFor": self._waiting_for,
+            "ports": self.ports(),
+            **{name: look() for name, look in self._looks.items()},
+        }
+
+    def reload(self, config: CloudCoreConfig) -> set[str]:
+        """Take over what can change while it runs; returns the paths of those keys.
+
+        The join token is looked at again, too: one that was deleted is made anew.
+        """
+        if self._tokens is not None:
+            self._tokens.refresh(config.modules.cloud_hub.token_refresh_duration)
+        return {"modules.cloudHub.tokenRefreshDuration"}
 
     async def start_children(self) -> None:
         """Start all parts; each is built from what the ones before it found out."""
@@ -81,7 +103,12 @@ class CloudCore(OrderedService):
         where = "commonConfig.monitorServer.bindAddress"
         interface, port = split_address(config.common_config.monitor_server.bind_address, where)
         status = StatusServer(
-            reactor, metrics, lambda: self._waiting_for, interface=interface, port=port
+            reactor,
+            metrics,
+            lambda: self._waiting_for,
+            interface=interface,
+            port=port,
+            state=self.state,
         )
         with host.listening(where):
             await self.start_child(status)
@@ -139,6 +166,14 @@ class CloudCore(OrderedService):
             informers[resources.CLUSTEROBJECTSYNCS],
         )
         self._add_sync_metrics(syncpoint)
+        self._looks = {
+            "inboxes": bus.depths,
+            "syncPending": lambda: len(syncpoint),
+            "syncWrites": lambda: syncpoint.writes,
+            "caches": lambda: {
+                kind.plural: sum(1 for _ in each.items()) for kind, each in informers.items()
+            },
+        }
         hub = CloudHub(
             reactor,
             bus,
@@ -151,6 +186,9 @@ class CloudCore(OrderedService):
             kube_ca=await client.ca_pem(),
             metrics=metrics,
         )
+        self._looks["sessions"] = lambda: {
+            session.node: str(session.peer) for session in hub.sessions
+        }
         edge_controller = EdgeController(
             bus,
             messages,
@@ -200,15 +238,14 @@ class CloudCore(OrderedService):
         for service in services:
             await self.start_child(service)
 
-        await self.start_child(
-            JoinTokens(
-                reactor,
-                keystore,
-                keys.authority,
-                refresh_hours=hub_config.token_refresh_duration,
-                wall_clock=time.time,
-            )
+        self._tokens = JoinTokens(
+            reactor,
+            keystore,
+            keys.authority,
+            refresh_hours=hub_config.token_refresh_duration,
+            wall_clock=time.time,
         )
+        await self.start_child(self._tokens)
         certificates = CertServer(
             reactor,
             authority=keys.authority,

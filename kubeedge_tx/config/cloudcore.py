@@ -10,7 +10,15 @@ from typing import Literal
 
 from msgspec import field
 
-from kubeedge_tx.config.types import Block, Count, MonitorServer, NotNegative, Port, Positive
+from kubeedge_tx.config.types import (
+    Block,
+    Count,
+    Logging,
+    MonitorServer,
+    NotNegative,
+    Port,
+    Positive,
+)
 
 
 class KubeAPIConfig(Block, frozen=True, kw_only=True):
@@ -34,6 +42,7 @@ class CommonConfig(Block, frozen=True, kw_only=True):
     tunnel_port: Port = 10350
     """Kept for upstream's files."""
     monitor_server: MonitorServer = field(default_factory=MonitorServer)
+    logging: Logging = field(default_factory=Logging)
 
 
 class Listener(Block, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, UnsetType, field
 
-from kubeedge_tx.config.types import Block, Count, Duration, MonitorServer, Port, Positive
+from kubeedge_tx.config.types import Block, Count, Duration, Logging, MonitorServer, Port, Positive
 
 
 class DataBase(Block, frozen=True, kw_only=True):
@@ -346,6 +346,7 @@ class CommonConfig(Block, frozen=True, kw_only=True):
     monitor_server: MonitorServer = field(
         default_factory=lambda: MonitorServer(bind_address="127.0.0.1:9092")
     )
+    logging: Logging = field(default_factory=Logging)
 
 
 class EdgeCoreConfig(Block, frozen=True, kw_only=True):

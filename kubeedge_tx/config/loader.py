@@ -55,6 +55,24 @@ def dump(config: msgspec.Struct) -> str:
     return yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False, allow_unicode=True)
 
 
+def changed_keys(old: msgspec.Struct, new: msgspec.Struct) -> set[str]:
+    """Name the keys whose values differ, by their paths."""
+    return _changed(msgspec.to_builtins(old), msgspec.to_builtins(new), "")
+
+
+def _changed(old: Any, new: Any, path: str) -> set[str]:
+    if old == new:
+        return set()
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return {path}
+    keys = dict.fromkeys([*old, *new])
+    return {
+        found
+        for key in keys
+        for found in _changed(old.get(key), new.get(key), f"{path}.{key}".removeprefix("."))
+    }
+
+
 def _explain(text: str) -> ConfigError:
     match = _AT.match(text)
     assert match is not None

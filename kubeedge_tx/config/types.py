@@ -36,6 +36,15 @@ class MonitorServer(Block, frozen=True, kw_only=True):
     """Kept for upstream's files; there is no profiling endpoint here."""
 
 
+class Logging(Block, frozen=True, kw_only=True):
+    """*Ours.* What is logged; changed while it runs by SIGHUP (``systemctl reload``)."""
+
+    level: LogLevel = "info"
+    """What is below is left out; ``--log-level`` on the command line beats it."""
+    levels: dict[str, LogLevel] = {}
+    """Other levels for single parts: ``{edge.edgehub: debug, cloud.cloudhub: warn}``."""
+
+
 def split_address(address: str, what: str) -> tuple[str, int]:
     """Split ``HOST:PORT`` or ``[IPv6]:PORT``.
 

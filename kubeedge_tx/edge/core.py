@@ -58,6 +58,10 @@ UPSTREAMS_PAUSE: Final = "kubeedge/pause:3.6"
 """The default of ``podSandboxImage``; here it stands for an image that needs no registry."""
 
 
+_KINDS: Final = ("pod", "configmap", "secret", "node")
+"""What ``/debug`` counts in the store."""
+
+
 class EdgeCore(OrderedService):
     """The edge: everything between the WebSocket and the containers.
 
@@ -79,6 +83,8 @@ class EdgeCore(OrderedService):
         self._config_file = config_file
         self._ports: dict[str, int] = {}
         self._waiting_for: str | None = "the start"
+        self._looks: dict[str, Callable[[], Any]] = {}
+        self._certs: CertManager | None = None
         self.metrics = Metrics()
         self.node_name = config.modules.edged.hostname_override or host.host_name()
         if not is_node_name(self.node_name):
@@ -92,6 +98,26 @@ class EdgeCore(OrderedService):
         """The ports it listens on, by name; complete once started."""
         return dict(self._ports)
 
+    def state(self) -> dict[str, Any]:
+        """What this edge is in the middle of, for ``/debug``; no secrets."""
+        return {
+            "role": "edge",
+            "version": VERSION,
+            "node": self.node_name,
+            "waitingFor": self._waiting_for,
+            "ports": self.ports(),
+            **{name: look() for name, look in self._looks.items()},
+        }
+
+    def reload(self, config: EdgeCoreConfig) -> set[str]:
+        """Take over what can change while it runs; returns the paths of those keys.
+
+        A new join token is used when there is no certificate to connect with.
+        """
+        if self._certs is not None:
+            self._certs.use_token(config.modules.edge_hub.token)
+        return {"modules.edgeHub.token"}
+
     async def start_children(self) -> None:
         """Start all parts. The cloud is not waited for: pods start from the store alone."""
         config, reactor = self._config, self._reactor
@@ -102,7 +128,12 @@ class EdgeCore(OrderedService):
         where = "commonConfig.monitorServer.bindAddress"
         interface, port = split_address(config.common_config.monitor_server.bind_address, where)
         status = StatusServer(
-            reactor, self.metrics, lambda: self._waiting_for, interface=interface, port=port
+            reactor,
+            self.metrics,
+            lambda: self._waiting_for,
+            interface=interface,
+            port=port,
+            state=self.state,
         )
         with host.listening(where):
             await self.start_child(status)
@@ -127,7 +158,7 @@ class EdgeCore(OrderedService):
         self._waiting_for = "the modules"
         bus = MessageBus(reactor)
         messages = MessageFactory(_now_ms)
-        certificates = self._certificates()
+        certificates = self._certs = self._certificates()
         await self.start_child(certificates)
         hub = EdgeHub(
             reactor,
@@ -172,6 +203,24 @@ class EdgeCore(OrderedService):
             report_events=modules.edged.report_event,
         )
         self._add_metrics(bus, outbox, hub)
+        self._looks = {
+            "registered": lambda: edged.node.is_told,
+            "connection": lambda: {
+                "up": hub.connected,
+                "connects": hub.connects,
+                "servers": modules.edge_hub.websocket.server.split(","),
+            },
+            "certificate": certificates.state,
+            "inboxes": bus.depths,
+            "outbox": lambda: {
+                "messages": len(outbox),
+                "bytes": outbox.size_bytes,
+                "oldestSeconds": outbox.oldest_seconds(),
+                "lost": {why: lost[0] for why, lost in outbox.lost.items()},
+            },
+            "store": lambda: {kind: len(store.list(kind)) for kind in _KINDS},
+            "runtime": lambda: runtime.name,
+        }
         present: list[IModule] = [meta_manager]
         if modules.device_twin.enable:
             present.append(twin)

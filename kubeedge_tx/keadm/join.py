@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -242,13 +243,16 @@ def _start(
                 ("the certificate", lambda: _has_certificate(running, cloud)),
                 ("the connection to the cloud", lambda: _is_connected(ports["metrics"])),
                 ("the node's registration", lambda: cloudprobes.node_exists(cloud)),
+                ("the node's status", lambda: _is_told(ports["metrics"])),
             ):
                 service.wait_for(
                     what, until, here, record, running.deadline, log_from=running.log_from
                 )
         if post_run:
             _run_hook("--post-run", post_run)
-    click.echo(f"node {cloud.node} has joined the cloud at {cloud.host}: Install Complete!")
+    click.echo(
+        f"node {cloud.node} is Ready: it has joined the cloud at {cloud.host}: Install Complete!"
+    )
     if kind == "process" and os.geteuid() == 0 and not foreground:
         click.echo(
             "It runs in the background without systemd: after a reboot, run the same command again."
@@ -277,6 +281,12 @@ def _has_certificate(running: install.Running, cloud: cloudprobes.Cloud) -> bool
 def _is_connected(port: int) -> bool:
     status, text = service.status_page(port, "/metrics")
     return status == 200 and "\nkubeedge_edgehub_connected 1\n" in text
+
+
+def _is_told(port: int) -> bool:
+    """Whether the cloud has taken the node's status, which says Ready."""
+    status, text = service.status_page(port, "/debug")
+    return status == 200 and json.loads(text).get("registered") is True
 
 
 def _run_hook(option: str, script: str) -> None:

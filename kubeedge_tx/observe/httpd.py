@@ -1,7 +1,8 @@
-"""``/healthz``, ``/readyz`` and ``/metrics`` on a local port."""
+"""``/healthz``, ``/readyz``, ``/metrics`` and ``/debug`` on a local port."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ Page = tuple[Callable[[], tuple[int, str]], bytes]
 """What to answer, as status and text, and of which content type."""
 
 _PLAIN = b"text/plain; charset=utf-8"
+_JSON = b"application/json"
 
 
 class _Request(Request):
@@ -67,7 +69,7 @@ class _Factory(HTTPFactory):
 
 
 def _nothing_here() -> tuple[int, str]:
-    return 404, "there are /healthz, /readyz and /metrics\n"
+    return 404, "there are /healthz, /readyz, /metrics and /debug\n"
 
 
 def _only_reads() -> tuple[int, str]:
@@ -78,6 +80,7 @@ class StatusServer:
     """Answers whoever watches this process.
 
     :param not_ready: why the process is not ready, or ``None`` when it is.
+    :param state: what the process is in the middle of, for ``/debug``; never a secret.
     """
 
     name = "status port"
@@ -90,12 +93,14 @@ class StatusServer:
         *,
         interface: str,
         port: int,
+        state: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
         pages: dict[bytes, Page] = {
             b"/healthz": (lambda: (200, "ok\n"), _PLAIN),
             b"/readyz": (lambda: _readiness(not_ready()), _PLAIN),
             b"/metrics": (lambda: (200, metrics.text()), CONTENT_TYPE),
+            b"/debug": (lambda: (200, _dump(state())), _JSON),
         }
         self._site = _Factory(pages)
         self._listening: Any = None
@@ -121,6 +126,10 @@ class StatusServer:
 
     def _listens(self, port: Any) -> None:
         self._listening = port
+
+
+def _dump(state: dict[str, Any]) -> str:
+    return json.dumps(state, indent=2, default=str) + "\n"
 
 
 def _readiness(why_not: str | None) -> tuple[int, str]:

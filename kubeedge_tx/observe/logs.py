@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -22,16 +23,44 @@ _QUIET: Final = ("twisted", "autobahn", "log_legacy")
 """Namespaces whose ``info`` (every listener, every request) is another program's ``debug``."""
 
 
-def observer(stream: TextIO, *, level: str, form: str) -> ILogObserver:
+class Levels:
+    """From which level on each part of the process is logged; can be changed at any time."""
+
+    def __init__(self, level: str, parts: Mapping[str, str] | None = None) -> None:
+        self._predicate = LogLevelFilterPredicate()
+        self.set(level, parts or {})
+
+    def __call__(self, event: dict[str, Any]) -> Any:
+        """Decide about one event."""
+        return self._predicate(event)
+
+    def set(self, level: str, parts: Mapping[str, str]) -> None:
+        """Replace all levels.
+
+        :param level: one of :data:`LEVELS`; what is below is left out.
+        :param parts: other levels for some packages: ``edge.edgehub``, ``twisted``.
+        """
+        predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
+        for namespace in _QUIET if level != "debug" else ():
+            predicate.setLogLevelForNamespace(namespace, LogLevel.warn)
+        for part, its_level in parts.items():
+            level_of = LogLevel.levelWithName(its_level)
+            for namespace in (part, f"kubeedge_tx.{part}"):
+                predicate.setLogLevelForNamespace(namespace, level_of)
+        self._predicate = predicate
+
+
+def observer(
+    stream: TextIO, *, level: str, form: str, levels: Levels | None = None
+) -> ILogObserver:
     """Build the process' log observer.
 
     :param level: one of :data:`LEVELS`; what is below is left out.
     :param form: ``text`` or ``json``.
+    :param levels: instead of ``level``, if it is to be changed later.
     """
-    predicate = LogLevelFilterPredicate(LogLevel.levelWithName(level))
-    for namespace in _QUIET if level != "debug" else ():
-        predicate.setLogLevelForNamespace(namespace, LogLevel.warn)
     write = _Json(stream) if form == "json" else _Text(stream)
+    predicate: Any = levels or Levels(level)
     return FilteringLogObserver(write, [predicate])
 
 

@@ -7,6 +7,7 @@ import fcntl
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,9 +24,10 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from kubeedge_tx.beehive.fatal import end_process
-from kubeedge_tx.config.loader import dump, load_file
+from kubeedge_tx.config.loader import changed_keys, dump, load_file
 from kubeedge_tx.errors import ConfigError, KubeEdgeError
 from kubeedge_tx.observe import logs
+from kubeedge_tx.observe.systemd import Notifier
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -49,7 +51,7 @@ class RoleOptions(usage.Options, Generic[C]):
     optParameters = [  # noqa: RUF012 - usage.Options wants a list
         ["config", None, None, "YAML file with upstream's keys"],
         ["data-dir", None, None, "where databases, keys and ready.json are kept"],
-        ["log-level", None, "info", "debug, info, warn or error"],
+        ["log-level", None, None, "debug, info, warn or error; else commonConfig.logging.level"],
         ["log-format", None, "text", "text or json"],
     ]
 
@@ -70,16 +72,34 @@ class RoleOptions(usage.Options, Generic[C]):
             have ``twistd`` print all its options first, and the line be overlooked.)
         """
         try:
-            if self["log-level"] not in logs.LEVELS:
+            if self["log-level"] not in (None, *logs.LEVELS):
                 raise ConfigError("--log-level", f"expected {', '.join(logs.LEVELS)}")
             if self["log-format"] not in ("text", "json"):
                 raise ConfigError("--log-format", "expected text or json")
-            self.config = (
-                load_file(Path(self["config"]), self.form) if self["config"] else self.form()
-            )
-            self.apply()
+            if self["config"]:
+                self["config"] = str(Path(self["config"]).absolute())  # for reload
+            self.load()
         except ConfigError as error:
             raise SystemExit(f"kubeedge-tx: {error}") from None
+
+    def load(self) -> C:
+        """Read the file and lay the command line over it; returns what it was before.
+
+        :raises ConfigError: it cannot be used, and what there was stays.
+        """
+        before: C = getattr(self, "config", None)  # type: ignore[assignment]
+        self.config = load_file(Path(self["config"]), self.form) if self["config"] else self.form()
+        try:
+            self.apply()
+        except ConfigError:
+            self.config = before
+            raise
+        return before
+
+    def set_levels(self, levels: logs.Levels) -> None:
+        """Log from the levels on that are configured."""
+        logging = self.config.common_config.logging  # type: ignore[attr-defined]
+        levels.set(self["log-level"] or logging.level, logging.levels)
 
     def apply(self) -> None:
         """Lay the command line over ``self.config``.
@@ -121,6 +141,9 @@ class Role(Protocol):
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name."""
 
+    def reload(self, config: Any) -> set[str]:
+        """Take over what can change while it runs; returns the paths of those keys."""
+
 
 class RoleService(Service):
     """One role as a process.
@@ -140,13 +163,19 @@ class RoleService(Service):
         self._core: Role | None = None
         self._lock: int | None = None
         self._starting: Deferred[None] | None = None
+        self._levels = logs.Levels("info")
+        self._systemd = Notifier(os.environ, reactor)
         self.setName(name)
 
     def setServiceParent(self, parent: Any) -> None:
         """Bring our log observer along, unless ``twistd --logger`` was given."""
         if isinstance(parent, Componentized) and not parent.getComponent(ILogObserver):
+            self._options.set_levels(self._levels)
             observer = logs.observer(
-                sys.stdout, level=self._options["log-level"], form=self._options["log-format"]
+                sys.stdout,
+                level="info",
+                form=self._options["log-format"],
+                levels=self._levels,
             )
             parent.setComponent(ILogObserver, observer)
         super().setServiceParent(parent)
@@ -159,6 +188,7 @@ class RoleService(Service):
         super().startService()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
+        signal.signal(signal.SIGHUP, self._hung_up)
 
     def stopService(self) -> Deferred[None]:
         super().stopService()
@@ -175,9 +205,12 @@ class RoleService(Service):
         draft.rename(self._ready_file)
         listed = ", ".join(f"{name} {port}" for name, port in ports.items())
         self._log.info("{role} is ready: {listed}", role=self.name, listed=listed)
+        self._systemd.tell(f"READY=1\nSTATUS=ready: {listed}")
+        self._systemd.watch()
         give_back()
 
     async def _stop(self) -> None:
+        self._systemd.stopping()
         if self._lock is not None:
             self._ready_file.unlink(missing_ok=True)
         if self._starting is not None:
@@ -190,6 +223,26 @@ class RoleService(Service):
         # twistd would end itself by the signal that stopped it, which looks like a crash to
         # whoever waits for the status. An orderly stop is a success: 0.
         self._reactor._exitSignal = None
+
+    def _hung_up(self, number: int, frame: object) -> None:
+        self._reactor.callFromThread(self.reload)
+
+    def reload(self) -> None:
+        """Read the configuration again and take over what can change while we run."""
+        try:
+            before = self._options.load()
+        except ConfigError as error:
+            self._log.error("the configuration stays as it was: {error}", error=error)
+            return
+        self._options.set_levels(self._levels)
+        changed = changed_keys(before, self._options.config)
+        taken = self._core.reload(self._options.config) if self._core is not None else set()
+        taken |= {key for key in changed if key.startswith("commonConfig.logging")}
+        self._log.info("read the configuration again; new: {keys}", keys=_listed(changed & taken))
+        if changed - taken:
+            self._log.warn(
+                "these keys have changed and need a restart: {keys}", keys=_listed(changed - taken)
+            )
 
     def _take_data_dir(self) -> None:
         data_dir = self._options.data_dir
@@ -215,6 +268,10 @@ class RoleService(Service):
         if failure.check(CancelledError) and not self.running:
             return
         end_process(self._reactor, explain(failure), failure)
+
+
+def _listed(keys: set[str]) -> str:
+    return ", ".join(sorted(keys)) or "nothing"
 
 
 def give_back() -> None:

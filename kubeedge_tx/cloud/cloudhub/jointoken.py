@@ -52,6 +52,7 @@ class JoinTokens(Service):
         self._period = refresh_hours * 3600
         self._wall_clock = wall_clock
         self._tasks = TaskSet()
+        self._pause: Deferred[None] | None = None
 
     def startService(self) -> None:
         super().startService()
@@ -60,6 +61,13 @@ class JoinTokens(Service):
     def stopService(self) -> Deferred[None]:
         super().stopService()
         return Deferred.fromCoroutine(self._tasks.cancel_all())
+
+    def refresh(self, refresh_hours: int) -> None:
+        """Look at the token now, and go on with another period."""
+        self._period = refresh_hours * 3600
+        if self._pause is not None:
+            pause, self._pause = self._pause, None
+            pause.cancel()
 
     async def _run(self) -> None:
         failures = 0
@@ -80,4 +88,13 @@ class JoinTokens(Service):
                 failures = 0
                 left = (expiry(self.token) or 0.0) - self._wall_clock()
                 delay = max(left - self._period, FIRST_DELAY)
-            await deferLater(self._clock, delay)
+            await self._sleep(delay)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait; :meth:`refresh` ends it early."""
+        pause = self._pause = deferLater(self._clock, seconds)
+        try:
+            await pause
+        except CancelledError:
+            if self._pause is pause:  # it is not refresh that woke us
+                raise

@@ -86,6 +86,11 @@ class NodeKeeper:
         if node is not None:
             self._remember(node)
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the cloud has taken the node's status since the start."""
+        return bool(self._told)
+
     def connected(self) -> None:
         """The cloud is there: register, tell everything, hold the lease."""
         if self.is_connected:

@@ -162,6 +162,20 @@ class CertManager:
                 self._held = await self._replace_expired(self._held)
             return self._held
 
+    def use_token(self, token: str) -> None:
+        """Have another join token; an empty one changes nothing."""
+        self._token = token.strip() or self._token
+
+    def state(self) -> dict[str, object]:
+        """What there is and until when, for ``/debug``."""
+        held = self._held
+        ends = None if held is None else held.certificate.not_valid_after_utc
+        return {
+            "held": held is not None,
+            "ends": ends and f"{ends:%Y-%m-%dT%H:%M:%SZ}",
+            "token": bool(self._token),
+        }
+
     # First certificate
 
     async def _load_or_join(self) -> Held:
