@@ -179,6 +179,8 @@ class Statuses:
         if entry.known is not None and meta.uid(entry.known) == meta.uid(status):
             entry.known = None
         entry.gone = meta.uid(status)
+        # Its device may be gone as well, which we hear of in a moment.
+        entry.not_before = self._clock.seconds() + max(self._window, 1.0)
         self._go_on(entry)
 
     def seen(self, device: Mapping[str, Any]) -> Seen:

@@ -136,6 +136,7 @@ class StatusTests(UpstreamCase):
     def test_status_deleted(self) -> None:
         """A DeviceStatus that somebody deletes is made anew."""
         self.kube.drop(DEVICESTATUSES, "default", "thermo")
+        self.wait()
         self.assertEqual(self.status(), {})
         self.wait()
         self.report(temperature=twin("1"))
@@ -602,3 +603,30 @@ class GoneTests(UpstreamCase):
         for _ in range(5):
             self.wait()
         self.assertEqual(self.kube.all(DEVICESTATUSES), [])
+
+
+class TwoCloudsTests(DeviceControllerCase):
+    """Any number of cloud processes work on one cluster."""
+
+    def test_no_quarrel(self) -> None:
+        """What one writes the other takes as it is; nothing is written back and forth."""
+        first = self.controller
+        self.start()
+        self.kube.put(DEVICES, device(desired={"threshold": "101"}))
+        self.kube.put(DEVICEMODELS, model())
+        for _ in range(10):
+            self.wait()
+        self.assertEqual(self.problems(), [("threshold", "desired", "OutOfRange")])
+        self.writes()
+        for at, controller in enumerate((first, self.controller, first), 1):
+            self.controller = controller
+            self.report(temperature=twin(str(at), at=at))
+            for _ in range(3):
+                self.wait()
+            self.assertEqual(self.twins(), {"temperature": (str(at), "")})
+        self.assertEqual(self.writes(), ["patch devicestatuses"] * 3)
+        self.kube.drop(DEVICES, "default", "thermo")
+        for _ in range(3):
+            self.wait()
+        self.assertEqual(self.kube.all(DEVICESTATUSES), [])
+        self.assertEqual(self.writes(), ["delete devicestatuses"])
