@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from autobahn.exception import Disconnected
 from autobahn.twisted.websocket import (
     WebSocketClientFactory,
     WebSocketClientProtocol,
@@ -159,10 +160,14 @@ class Channel:
         """Write a message that is encoded already."""
         if not self.is_open:
             return
+        try:
+            self._websocket.send_text(frame)
+        except Disconnected:  # the peer has begun to close; ``closed`` follows
+            self.is_open = self.is_writable = False
+            return
         traffic = self._context.traffic
         traffic.frames_sent += 1
         traffic.bytes_sent += len(frame)
-        self._websocket.send_text(frame)
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Start the closing handshake; the user's ``closed`` follows.

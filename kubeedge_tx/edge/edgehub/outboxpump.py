@@ -120,6 +120,8 @@ class Pump:
         if not self._outbox.has(message_id):
             return  # replaced or answered while we waited
         self._channel.send(entry.message)
+        if not self._channel.is_open:
+            return  # it was not sent, and waits for the next connection
         if entry.confirm:
             if self._schedule.sent(message_id, now) > 1:
                 self.resends += 1
