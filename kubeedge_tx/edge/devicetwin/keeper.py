@@ -22,7 +22,7 @@ from kubeedge_tx.edge.devicetwin.devices import (
     twin_row,
 )
 from kubeedge_tx.edge.devicetwin.reports import Reports
-from kubeedge_tx.edge.devicetwin.twin import Outcome, body, delta
+from kubeedge_tx.edge.devicetwin.twin import BOTH, Outcome, body, delta
 from kubeedge_tx.store.database import Change, Database
 from kubeedge_tx.store.device import DeviceStore
 
@@ -86,6 +86,7 @@ class Keeper:
         if not outcome.changed and not outcome.report and not more:
             await self.settled(device)
             return
+        fresh = [name for name in outcome.changed if name not in device.twins]
         device.twins.update(outcome.changed)
         device.in_flight += 1
         try:
@@ -95,7 +96,7 @@ class Keeper:
                 changes.append(self.store.putting_twins(device.id, rows))
             if outcome.report:
                 changes += self.reports.twins(
-                    device.id, self.new_id(), self.now_ms(), device.twins, outcome.report
+                    device.id, self.new_id(), self.now_ms(), device.twins, outcome.report, fresh
                 )
             await self._database.commit(*changes)
         except CancelledError:
@@ -108,6 +109,15 @@ class Keeper:
         finally:
             device.in_flight -= 1
         device.stored.update(outcome.changed)
+
+    async def confirmed(self, message_id: str) -> None:
+        """The cloud has a report."""
+        device_id, names = self.reports.again(message_id)
+        await self.reports.confirmed(message_id)
+        device = self.devices.get(device_id)
+        if device is not None and names:
+            report = {name: BOTH for name in names if name in device.twins}
+            await self.write(device, Outcome(report=report))
 
     async def settled(self, device: Device) -> None:
         """Wait until ``device.stored`` is as of now."""

@@ -117,7 +117,7 @@ class DeviceTwin:
             await self._spawn(message, self._asked(message))
         elif message.header.parent_id:
             if route.operation == names.RESPONSE:
-                await self._spawn(message, _wait(self._reports.confirmed(message.header.parent_id)))
+                await self._spawn(message, self._keeper.confirmed(message.header.parent_id))
         elif route.source == names.EDGEHUB_SOURCE:
             if route.operation == names.CONNECT and message.read() == names.CONNECTED:
                 await self._spawn(message, self._connected())
@@ -246,7 +246,3 @@ class DeviceTwin:
             source=message.route.source,
             why=why,
         )
-
-
-async def _wait(done: Deferred[None]) -> None:
-    await done

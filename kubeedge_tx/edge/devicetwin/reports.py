@@ -7,9 +7,9 @@ so that a cloud that was away hears each once, as it is now. Source of the forms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -32,10 +32,13 @@ _DETAIL: Final = "membership/detail"
 class _Batch:
     """Properties of one device that travel together."""
 
+    device_id: str
     key: str
     message_id: str = ""
     sides: dict[str, frozenset[Side]] = field(default_factory=dict)
     """What of each property is not confirmed."""
+    fresh: set[str] = field(default_factory=set)
+    """Properties that the cloud has never heard of."""
 
 
 class Reports:
@@ -58,18 +61,27 @@ class Reports:
             self._remember(device_id, int(number), message)
 
     def twins(
-        self, device_id: str, event_id: str, now: int, twins: Twins, sides: Mapping[str, Any]
+        self,
+        device_id: str,
+        event_id: str,
+        now: int,
+        twins: Twins,
+        sides: Mapping[str, frozenset[Side]],
+        fresh: Collection[str] = (),
     ) -> list[Change]:
         """The changes that keep a report of some properties.
 
         :param twins: the device's twins as they are to be reported.
         :param sides: which sides of which of them are new.
+        :param fresh: those that were just made.
         :raises StoreError: it does not fit the outbox.
         """
         touched: dict[str, _Batch] = {}
         for name, changed in sides.items():
             batch = self._place(device_id, name)
             batch.sides[name] = batch.sides.get(name, NEITHER) | changed
+            if name in fresh:
+                batch.fresh.add(name)
             touched[batch.key] = batch
         changes = []
         for batch in touched.values():
@@ -108,6 +120,18 @@ class Reports:
             self._by_id.pop(batch.message_id, None)
         self._places.pop(device_id, None)
         return self._outbox.removing_keyed(f"{_TWIN}{device_id}/", f"{_STATE}{device_id}/")
+
+    def again(self, message_id: str) -> tuple[str, frozenset[str]]:
+        """Tell which properties to report once more, now that a message is confirmed.
+
+        A Go cloud makes an entry of a property's first report and leaves its values empty;
+        the second fills them. Source: KubeEdge ``cloud/pkg/devicecontroller/controller``.
+        """
+        batch = self._by_id.get(message_id)
+        if batch is None:
+            return "", frozenset()
+        fresh, batch.fresh = frozenset(batch.fresh), set()
+        return batch.device_id, fresh
 
     def confirmed(self, message_id: str) -> Deferred[None]:
         """The cloud has a message; fires when that is on disk."""
@@ -156,7 +180,7 @@ class Reports:
     def _batch(self, device_id: str, number: int) -> _Batch:
         batches = self._batches.setdefault(device_id, [])
         while len(batches) <= number:
-            batches.append(_Batch(f"{_TWIN}{device_id}/{len(batches)}"))
+            batches.append(_Batch(device_id, f"{_TWIN}{device_id}/{len(batches)}"))
         return batches[number]
 
     def _remember(self, device_id: str, number: int, message: Message) -> None:

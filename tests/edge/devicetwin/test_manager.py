@@ -69,18 +69,34 @@ class OnlineTests(TwinCase):
     def test_confirmed(self) -> None:
         """What the cloud has confirmed is not sent again, also not with what comes later."""
         self.report(threshold="29")
-        (first,) = self.reports()
-        self.confirm(first)
+        self.confirm_all()
         self.assertEqual(len(self.outbox), 0)
         self.report(temperature="20")
         (second,) = self.reports()
         self.assertEqual(twin_values(second), {"temperature": {"actual": "20"}})
         self.confirm(second)
+        self.confirm_all()
         self.clock.advance(600)
+        self.assertEqual(self.reports(), [])
+
+    def test_first_report(self) -> None:
+        """The first report of a property is made twice: a Go cloud shows only the second."""
+        self.report(threshold="29")
+        (first,) = self.reports()
+        self.confirm(first)
+        (second,) = self.reports()
+        self.assertEqual(twin_values(second), twin_values(first))
+        self.confirm(second)
+        self.assertEqual(self.reports(), [])
+        self.report(threshold="30")
+        (third,) = self.reports()
+        self.confirm(third)
         self.assertEqual(self.reports(), [])
 
     def test_confirmed_late(self) -> None:
         """A confirmation of an older report does not confirm the newer values."""
+        self.report(threshold="27")
+        self.confirm_all()
         self.report(threshold="29")
         (first,) = self.reports()
         self.report(threshold="28")
@@ -479,6 +495,7 @@ class AwayTests(TwinCase):
         self.assertEqual({each["actual"] for each in found.values()}, {"1", "2", "3"})
         for each in reports:
             self.confirm(each)
+        self.confirm_all()
         self.assertEqual(len(self.outbox), 0)
 
 

@@ -171,6 +171,14 @@ class TwinCase(EdgeCase):
         self.went_up += sent
         return sent
 
+    def confirm_all(self) -> None:
+        """The cloud confirms until nothing more comes."""
+        for _ in range(5):
+            for message in self.reports():
+                if message.route.operation == "update":
+                    self.confirm(message)
+        assert self.reports() == []
+
     def reports(self) -> list[Message]:
         """What the cloud got of devices since."""
         self.settle()
