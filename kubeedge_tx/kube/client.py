@@ -109,7 +109,9 @@ class KubeClient(Service):
         self._random = random
         self._load = partial(config.load, kubeconfig, connections=pool_size + watches)
         self._calls = _pool(pool_size, "kube-calls")
-        self._lanes: Lanes[_Call, _Answer] = Lanes(reactor, self._calls, self._exchange)
+        self._lanes: Lanes[_Call, _Answer] = Lanes(
+            reactor, self._calls, self._exchange, self._quiet
+        )
         self._watching = _pool(watches, "kube-watches")
         self._watches = 0
         self._under_way = 0
@@ -155,13 +157,13 @@ class KubeClient(Service):
                 pool.stop()
 
     async def _stop(self) -> None:
-        if self._under_way or self._watches:
+        if self._is_busy:
             self._idle = Deferred()
             late = self._reactor.callLater(STOP_SECONDS, self._idle.cancel)
             await self._idle.addErrback(lambda _: None)
             if late.active():
                 late.cancel()
-        if self._under_way or self._watches:
+        if self._is_busy:
             self._log.warn(
                 "{calls} calls and {watches} watches of the API server did not end in time",
                 calls=self._under_way,
@@ -446,8 +448,14 @@ class KubeClient(Service):
         self._loaded_at = self._reactor.seconds()
         self._used_files = config.credentials(api)
 
+    @property
+    def _is_busy(self) -> bool:
+        # A call that was given up still has its thread. To join that would be to wait for
+        # an answer which, of the embedded API, nobody can give meanwhile.
+        return bool(self._under_way or self._watches or self._lanes.is_busy)
+
     def _quiet(self) -> None:
-        if self._idle is not None and not (self._under_way or self._watches):
+        if self._idle is not None and not self._is_busy:
             idle, self._idle = self._idle, None
             if not idle.called:
                 idle.callback(None)

@@ -22,15 +22,28 @@ class Lanes(Generic[A, B]):
 
     :param pool: runs the threads.
     :param work: called in a thread.
+    :param drained: called whenever no thread is at work any more.
     """
 
-    def __init__(self, reactor: Any, pool: ThreadPool, work: Callable[[A], B]) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        pool: ThreadPool,
+        work: Callable[[A], B],
+        drained: Callable[[], None] = lambda: None,
+    ) -> None:
         self._reactor = reactor
         self._pool = pool
         self._work = work
+        self._drained = drained
         self._idle = pool.max
         self._waiting: deque[tuple[A, Deferred[B]]] = deque()
         self._looking = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a thread is at work: it goes on when nobody waits for it any more."""
+        return self._idle < self._pool.max or bool(self._waiting)
 
     def submit(self, piece: A) -> Deferred[B]:
         """Have one piece done; fires with what the work returned, or fails as it did."""
@@ -64,3 +77,5 @@ class Lanes(Generic[A, B]):
         self._look()
         for done, result in results:
             done.callback(result)  # type: ignore[arg-type]  # a Failure is allowed
+        if not self.is_busy:
+            self._drained()
