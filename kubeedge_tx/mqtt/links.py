@@ -134,7 +134,8 @@ class WebSocketLink(_Flow, WebSocketServerProtocol):  # type: ignore[misc]
     def onMessageBegin(self, isBinary: bool) -> None:
         if not isBinary:
             self._log.debug("{peer} sent text where MQTT is binary", peer=self.peer)
-            self.sendClose(UNSUPPORTED_DATA, "MQTT is binary")
+            # sendClose() takes no codes of the protocol's own.
+            self.sendCloseFrame(UNSUPPORTED_DATA, b"MQTT is binary")
 
     def onMessageFrameBegin(self, length: int) -> None:
         """Do nothing: the broker limits packets, whatever frames they come in."""

@@ -305,6 +305,26 @@ class PublishingTests(SynchronousTestCase):
             self.assertEqual(rig.take(c.Completed), [c.Completed(token, (0,))])
             self.assertEqual(len(rig.state), 0)
 
+    def test_releases_in_order(self) -> None:
+        """PUBRELs leave in the order of the PUBRECs."""
+        rig = Rig()
+        rig.open()
+        for _ in range(3):
+            rig.publish(qos=2)
+        numbers = [each.packet_id for each in rig.sent if isinstance(each, Publish)]
+        rig.sent.clear()
+        order = [numbers[1], numbers[2], numbers[0]]
+        rig.say(*(Pubrec(each) for each in order))
+        self.assertEqual(rig.sent, [Pubrel(each) for each in order])
+
+    def test_properties_of_brokers(self) -> None:
+        """A publish has no subscription identifiers, and no alias that was not agreed on."""
+        rig = Rig()
+        rig.open()
+        found = Properties(subscription_ids=(1,), topic_alias=3, content_type="t")
+        rig.publish(qos=0, properties=found)
+        self.assertEqual(rig.one(Publish).properties, Properties(content_type="t"))
+
     def test_refused(self) -> None:
         """A reason of the broker comes with the completion."""
         rig = Rig()

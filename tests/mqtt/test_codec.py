@@ -219,6 +219,9 @@ class MalformedTests(SynchronousTestCase):
         self.refuse("30 0b 0001 74 07 26 0001 ff 0001 61")
         self.refuse("30 0b 0001 74 07 26 0001 61 0001 ff")
         self.refuse("a2 06 0001 00 0001 ff")
+        for tag in ("03", "08"):  # content type, response topic
+            self.refuse(f"30 08 0001 74 04 {tag} 0001 ff")
+        self.refuse("10 0d 0004 4d515454 04 02 0000 0001 ff", version=0)
 
     def test_byte_order_mark_stays(self) -> None:
         """EF BB BF is a character of the topic like any other."""

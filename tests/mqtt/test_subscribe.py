@@ -281,6 +281,15 @@ class SharedTests(SynchronousTestCase):
         first.send(Puback(first.one(Publish).packet_id, 0x80))
         self.assertEqual(second.got, [])
 
+    def test_copies_have_their_identifiers(self) -> None:
+        """Two copies, by a shared and by a plain filter, have one identifier each."""
+        member = self.bench.client("x")
+        member.subscribe("$share/g/a", identifier=3)
+        member.subscribe("a", identifier=4)
+        self.sender.publish("a")
+        found = sorted(each.properties.subscription_ids for each in member.published)
+        self.assertEqual(found, [(3,), (4,)])
+
     def test_own_messages(self) -> None:
         """A member gets its own messages like any other."""
         (member,) = self.members("x")
