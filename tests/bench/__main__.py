@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from tests.bench import edges, fanout, mqtt, pods, reconnect
+from tests.bench import edges, fanout, mqtt, pods, reconnect, twin
 from tests.bench.figures import Report
 from tests.bench.processes import GaveUp
 
-NAMES = ("fanout", "pod", "edge", "reconnect", "mqtt")
+NAMES = ("fanout", "pod", "edge", "reconnect", "mqtt", "twin")
 
 
 def _numbers(_context: object, _option: object, text: str) -> list[int]:
@@ -33,7 +33,7 @@ def _numbers(_context: object, _option: object, text: str) -> list[int]:
     help="fanout: the embedded API in a process of its own, or in the cloud's.",
 )
 @click.option("--minutes", default=4.0, help="edge: how long idle traffic is measured.")
-@click.option("--repeat", default=7, help="pod, reconnect, mqtt: samples.")
+@click.option("--repeat", default=7, help="pod, reconnect, mqtt, twin: samples.")
 @click.option("--subscribers", default="10,100,500", callback=_numbers, help="mqtt: fan-out to.")
 @click.option("--idle", default=1000, help="mqtt: clients that do nothing; 0 for none.")
 @click.option("--peers/--no-peers", default=True, help="mqtt: mosquitto and amqtt, too.")
@@ -61,6 +61,8 @@ def main(
                 edges.run(report, minutes)
             elif name == "mqtt":
                 mqtt.run(report, subscribers, idle, repeat, peers)
+            elif name == "twin":
+                twin.run(report, repeat)
             else:
                 reconnect.run(report, repeat)
         except GaveUp as error:

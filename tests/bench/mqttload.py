@@ -63,7 +63,8 @@ def _exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _publish_packet(topic: str, qos: int, payload: bytes, packet_id: int) -> bytes:
+def publish_packet(topic: str, qos: int, payload: bytes, packet_id: int) -> bytes:
+    """One PUBLISH."""
     number = packet_id.to_bytes(2, "big") if qos else b""
     return _packet(0x30 | qos << 1, _string(topic) + number + payload)
 
@@ -73,7 +74,7 @@ def publish(port: int, topic: str, count: int, qos: int, size: int, batch: int) 
     sock = connect(port, f"bench-pub-{os.getpid()}")
     payload = b"x" * size
     if not qos:
-        block = _publish_packet(topic, 0, payload, 0) * batch
+        block = publish_packet(topic, 0, payload, 0) * batch
         _say("ready")
         sys.stdin.readline()
         started = time.monotonic()
@@ -82,7 +83,7 @@ def publish(port: int, topic: str, count: int, qos: int, size: int, batch: int) 
         _say({"started": started})
         sys.stdin.readline()
         return
-    packets = [_publish_packet(topic, 1, payload, 1 + at) for at in range(60_000)]
+    packets = [publish_packet(topic, 1, payload, 1 + at) for at in range(60_000)]
     _say("ready")
     sys.stdin.readline()
     started = time.monotonic()
@@ -108,7 +109,7 @@ class _Receiver:
         self.sock.sendall(_packet(0x82, b"\0\x01" + _string(topic) + bytes([qos])))
         _exactly(self.sock, 5)
         self.count = 0
-        self._size = len(_publish_packet(topic, qos, b"x" * size, 1))
+        self._size = len(publish_packet(topic, qos, b"x" * size, 1))
         self._at = self._size - size - 2
         self._qos = qos
         self._held = b""
