@@ -98,9 +98,9 @@ def _own(cert_file: Path, key_file: Path) -> dict[str, Any]:
     except (crypto.Error, ValueError, TypeError):
         raise ConfigError(str(key_file), "no private key in it, or one with a password") from None
     probe = SSL.Context(SSL.TLS_METHOD)
-    probe.use_certificate(own)
-    probe.use_privatekey(key)
     try:
+        probe.use_certificate(own)
+        probe.use_privatekey(key)
         probe.check_privatekey()
     except SSL.Error:
         raise ConfigError(str(key_file), f"does not belong to {cert_file}") from None
