@@ -7,9 +7,10 @@ v1beta1``) and those that send twins with their versions (KubeEdge up to 1.14). 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from kubeedge_tx.api.meta import is_newer, mapping, resource_version, uid
@@ -183,6 +184,7 @@ class CloudWishes:
 
     async def catch_up(self) -> None:
         """Take in what is in the store and was not taken in: we died, or the disk was full."""
+        late: list[Coroutine[Deferred[Any], Any, None]] = []
         for row in self._objects.list(DEVICE_TYPE):
             namespace, _, name = row.key.split("/", 2)
             device = self._keeper.devices.get(f"{namespace}/{name}")
@@ -193,9 +195,10 @@ class CloudWishes:
                 or device.taken_in.version != resource_version(content)
                 or not device.model
             ):
-                await self.object_changed(f"{namespace}/{name}", content)
-        for info in self._gone():
-            await self.removed(info)
+                late.append(self.object_changed(f"{namespace}/{name}", content))
+        late += [self.removed(info) for info in self._gone()]
+        # All begin before the first waits, so that nobody sees twins as they were.
+        await gatherResults([Deferred.fromCoroutine(each) for each in late], consumeErrors=True)
 
     def _gone(self) -> list[DeviceInfo]:
         """Devices whose object was deleted without their hearing of it."""

@@ -104,7 +104,8 @@ class DeviceTwin:
     async def started(self) -> None:
         """Read the store, and catch up with objects stored since."""
         await self._keeper.load()
-        await self._cloud.catch_up()
+        # In the background: what it publishes waits for EventBus, which starts after us.
+        self._tasks.spawn("catching up with device objects", self._cloud.catch_up())
 
     async def stopped(self) -> None:
         """Let go of what is under way: who was not answered will ask again."""

@@ -29,6 +29,9 @@ BOTH: Final[frozenset[Side]] = frozenset((EXPECTED, ACTUAL))
 NEITHER: Final[frozenset[Side]] = frozenset()
 """Only the twin's ``optional`` changed."""
 
+MAX_TWINS: Final = 2000
+"""Twins of one device, deleted ones included, beyond which apps cannot make further ones."""
+
 
 class Value(msgspec.Struct, frozen=True):
     """One side of a twin."""
@@ -165,6 +168,8 @@ def update(
             continue
         _check_model(name, change, old, rules)
         if old is None:
+            if len(twins) + len(outcome.changed) >= MAX_TWINS:
+                raise Refused(f"the device has {MAX_TWINS} twins, which is the most")
             _add(outcome, name, change, now, rules)
         else:
             _change(outcome, name, old, change, now)

@@ -450,6 +450,21 @@ class AwayTests(TwinCase):
         self.kill()
         self.assertEqual(self.values(), {"threshold": ("30", None)})
 
+    def test_a_store_full_of_news(self) -> None:
+        """More devices to take in at the start than an inbox holds: it starts, all are told."""
+        self.database.held = False
+        for n in range(700):
+            content = device_object({"label": "x"}, name=f"d{n}", uid=f"u{n}")
+            self.successResultOf(
+                self.store.put(f"default/device/d{n}", "device", json.dumps(content).encode())
+            )
+        self.kill()
+        for _ in range(20):
+            self.settle()
+        self.assertEqual(self.devices.devices, 701)
+        notices = [each for each in self.port.take() if each.topic.endswith("membership/updated")]
+        self.assertEqual(len(notices), 700)
+
     def test_deleted_before_the_twin_heard(self) -> None:
         """The same with a deletion."""
         self.database.held = True

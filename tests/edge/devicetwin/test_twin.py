@@ -23,6 +23,7 @@ from kubeedge_tx.edge.devicetwin.attributes import Attribute, change_attributes
 from kubeedge_tx.edge.devicetwin.payloads import AttributeChange
 from kubeedge_tx.edge.devicetwin.twin import (
     BOTH,
+    MAX_TWINS,
     Change,
     Refused,
     Twin,
@@ -162,6 +163,14 @@ class UpdateTests(SynchronousTestCase):
             update({}, {"a": Change(actual="x", type="date")}, 5)
         with self.assertRaisesRegex(Refused, "type is not allowed"):
             update({}, {"a": Change(actual="x", type="deleted")}, 5)
+
+    def test_too_many(self) -> None:
+        """A device cannot be given twins without end; those that are there go on."""
+        twins = {f"t{n}": Twin() for n in range(MAX_TWINS - 1)}
+        twins |= update(twins, {"last": Change(actual="1")}, 5).changed
+        with self.assertRaisesRegex(Refused, "most"):
+            update(twins, {"one more": Change(actual="1")}, 5)
+        self.assertIn("t1", update(twins, {"t1": Change(actual="1")}, 5).changed)
 
     def test_type_stays(self) -> None:
         """A live twin keeps its type, whatever the message says; that counts as a change."""
