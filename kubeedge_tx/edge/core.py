@@ -224,6 +224,9 @@ class EdgeCore(OrderedService):
         present: list[IModule] = [meta_manager]
         if modules.device_twin.enable:
             present.append(twin)
+            self.metrics.gauge(
+                "kubeedge_devices", "Devices on this node.", read=lambda: float(twin.devices)
+            )
         brokers = await self._brokers()
         if brokers is not None:
             events = EventBus(
