@@ -7,30 +7,25 @@ from collections.abc import Callable, Iterable, Mapping
 from kubeedge_tx.mqtt import connection as states
 from kubeedge_tx.mqtt import encoding, reasons, topics
 from kubeedge_tx.mqtt.acl import Access
-from kubeedge_tx.mqtt.aliases import AliasesIn, AliasesOut
 from kubeedge_tx.mqtt.connection import Answer, Connection
 from kubeedge_tx.mqtt.dialog import Dialog
 from kubeedge_tx.mqtt.effects import (
-    Authenticate,
     Close,
-    Connected,
     Continue,
     Effect,
-    Pause,
     Resume,
     Settled,
     Ticket,
     Turn,
 )
+from kubeedge_tx.mqtt.entrance import Entrance
 from kubeedge_tx.mqtt.lifecycle import Held, Sessions
 from kubeedge_tx.mqtt.limits import Counters, Limits
 from kubeedge_tx.mqtt.message import Message, forwarded
 from kubeedge_tx.mqtt.packets import (
-    NEVER,
     V4,
     V5,
     Auth,
-    Connack,
     Connect,
     Disconnect,
     Packet,
@@ -88,8 +83,6 @@ class Broker:
     ) -> None:
         self.counters = Counters()
         self._limits = limits
-        self._ids = ids
-        self._authenticate = authenticate
         self._turn = Turn(epoch)
         self._router = Router(limits, self._turn, self.counters, access, is_durable=is_durable)
         self._dialog = Dialog(limits, self._router, self._turn, self.counters, access)
@@ -100,6 +93,15 @@ class Broker:
             self.counters,
             self._dialog.may_publish_will,
             is_durable=is_durable,
+        )
+        self._entrance = Entrance(
+            limits,
+            self._turn,
+            self.counters,
+            self._sessions,
+            self,
+            ids=ids,
+            authenticate=authenticate,
         )
         self._connections: dict[Connection, None] = {}
         self._expire_at = 0.0
@@ -164,6 +166,8 @@ class Broker:
                     self._other(connection, session, packet, now)
                     if connection.state != states.OPEN:
                         return
+            if flow.queue:
+                self._pump(connection, session, now)
         except MqttError as error:
             self._broken(connection, error, now)
 
@@ -179,7 +183,6 @@ class Broker:
                 connection.write(encoding.PINGRESP)
             case Subscribe():
                 self._dialog.subscribe(connection, packet, now)
-                self._pump(connection, session, now)
             case Unsubscribe():
                 self._dialog.unsubscribe(connection, packet)
             case Disconnect():
@@ -194,40 +197,15 @@ class Broker:
         if connection.state == states.NEW:
             first = packets.pop(0)
             assert isinstance(first, Connect)
-            self._connect(connection, first, now)
+            self._entrance.connect(connection, first, now)
         if connection.state == states.ASKING:
             if connection.early is None:
                 connection.early = []
             connection.early += packets
             if len(connection.early) > self._limits.receive_maximum:
-                self._refuse(connection, reasons.QUOTA_EXCEEDED, "too much at once", now)
+                self._entrance.refuse(connection, reasons.QUOTA_EXCEEDED, "too much at once", now)
         elif connection.state == states.OPEN and packets:
             self._packets(connection, packets, now)
-
-    def _connect(self, connection: Connection, packet: Connect, now: float) -> None:
-        connection.version = packet.version
-        connection.connect = packet
-        found = packet.properties
-        connection.max_packet_bytes = found.maximum_packet_size or 0
-        if found.authentication_method is not None:
-            text = "no enhanced authentication here"
-            self._refuse(connection, reasons.BAD_AUTHENTICATION_METHOD, text, now)
-        elif not packet.client_id and not (
-            self._limits.allow_empty_client_id
-            and (packet.version == V5 or packet.clean_start)  # [MQTT-3.1.3-8]
-        ):
-            self._refuse(connection, reasons.CLIENT_ID_NOT_VALID, "no client id", now)
-        elif len(self._connections) > self._limits.max_connections:
-            self._refuse(connection, reasons.SERVER_BUSY, "too many connections", now)
-        elif self._authenticate:
-            connection.state = states.ASKING
-            connection.is_paused = True
-            self._turn.add(Pause(connection))
-            self._turn.add(
-                Authenticate(connection, packet.client_id, packet.username, packet.password)
-            )
-        else:
-            self._let_in(connection, connection.identity or packet.username or "", now)
 
     def admit(self, connection: Connection, user: str, now: float) -> list[Effect]:
         """Let a client in; ``user`` as the access list knows it, empty for no name."""
@@ -235,7 +213,7 @@ class Broker:
             connection.is_paused = False
             connection.last_received = now
             self._turn.add(Resume(connection))
-            self._let_in(connection, user, now)
+            self._entrance.let_in(connection, user, now)
             early, connection.early = connection.early, None
             if early and connection.state == states.OPEN:
                 self._packets(connection, early, now)
@@ -244,96 +222,19 @@ class Broker:
     def refuse(self, connection: Connection, reason: int, now: float) -> list[Effect]:
         """Do not let a client in."""
         if connection.state == states.ASKING:
-            self._refuse(connection, reason, "", now)
+            self._entrance.refuse(connection, reason, "", now)
         return self._turn.finish()
-
-    def _let_in(self, connection: Connection, user: str, now: float) -> None:
-        packet = connection.connect
-        assert packet is not None
-        limits, found, is_v5 = self._limits, packet.properties, packet.version == V5
-        client_id = packet.client_id
-        while not client_id or (not packet.client_id and client_id in self.sessions):
-            client_id = self._ids()  # [MQTT-3.2.2-16]
-        old = self.sessions.get(client_id)
-        if old is None and len(self.sessions) >= limits.max_sessions:
-            self._refuse(connection, reasons.QUOTA_EXCEEDED, "too many sessions", now)
-            return
-        if old is not None and old.connection is not None:
-            self.counters.taken_over += 1
-            text = "the client came again"
-            self._end(old.connection, reasons.SESSION_TAKEN_OVER, text, now)  # [MQTT-3.1.4-3]
-        asked = (found.session_expiry or 0) if is_v5 else 0 if packet.clean_start else NEVER
-        expiry = min(asked, limits.max_session_expiry)
-        keep_alive = packet.keep_alive
-        if is_v5 and limits.max_keepalive and not 0 < keep_alive <= limits.max_keepalive:
-            keep_alive = limits.max_keepalive
-        is_present = self._sessions.begin(
-            connection,
-            client_id,
-            clean=packet.clean_start,
-            expiry=expiry,
-            will=packet.will,
-            user=user,
-            now=now,
-        )
-        session = connection.session
-        assert session is not None
-        connection.state = states.OPEN
-        connection.connect = None
-        connection.user = user
-        connection.keep_alive = keep_alive
-        connection.credit = limits.receive_maximum
-        window = limits.max_inflight
-        given = NO_PROPERTIES
-        if is_v5:
-            connection.shows_problems = found.request_problem_information != 0
-            connection.aliases_in = AliasesIn(limits.topic_alias_maximum)
-            aliases = min(found.topic_alias_maximum or 0, limits.topic_alias_maximum_out)
-            connection.aliases = AliasesOut(aliases) if aliases else None
-            window = min(window, found.receive_maximum or window)
-            connection.is_plain = not aliases and not connection.max_packet_bytes
-            given = Properties(
-                session_expiry=expiry if expiry != asked else None,
-                receive_maximum=limits.receive_maximum,
-                maximum_packet_size=limits.max_packet_bytes,
-                assigned_client_id=None if packet.client_id else client_id,
-                topic_alias_maximum=limits.topic_alias_maximum or None,
-                server_keep_alive=keep_alive if keep_alive != packet.keep_alive else None,
-                response_information=(
-                    (limits.response_information or None)
-                    if found.request_response_information
-                    else None
-                ),
-            )
-        self.counters.connections += 1
-        connack = Connack(session_present=is_present, properties=given)
-        connection.write(encoding.encode(connack, packet.version))
-        self._turn.add(Connected(connection, is_present))
-        if session.flow.attach(connection, window, now):
-            self._turn.add(Continue(connection))
-
-    def _refuse(self, connection: Connection, reason: int, text: str, now: float) -> None:
-        """Answer a CONNECT with no, and close [MQTT-3.2.2-7]."""
-        self.counters.refused += 1
-        version = connection.version
-        if version == V5 or reasons.connack_to_v4(reason):
-            given = Properties(reason_string=text) if text and version == V5 else NO_PROPERTIES
-            data = encoding.encode(Connack(reason=reason, properties=given), version)
-            if connection.max_packet_bytes and len(data) > connection.max_packet_bytes:
-                data = encoding.encode(Connack(reason=reason), version)
-            connection.write(data)
-        self._close(connection, reason, text or "refused", abort=False)
 
     def _broken(self, connection: Connection, error: MqttError, now: float) -> None:
         """A client broke the protocol [MQTT-4.13.1-1]."""
         self.counters.broken += 1
         if connection.state == states.OPEN:
-            self._end(connection, error.reason, str(error), now)
+            self.end(connection, error.reason, str(error), now)
         elif connection.state == states.NEW and error.version:
             connection.version = V4 if error.version < V5 else V5
-            self._refuse(connection, error.reason, str(error), now)
+            self._entrance.refuse(connection, error.reason, str(error), now)
         else:
-            self._close(connection, error.reason, str(error), abort=False)
+            self.close(connection, error.reason, str(error))
 
     def _goodbye(
         self, connection: Connection, session: Session, packet: Disconnect, now: float
@@ -346,13 +247,13 @@ class Broker:
             session.expiry = min(expiry, self._limits.max_session_expiry)
         if packet.reason == reasons.NORMAL_DISCONNECTION:
             session.will = None
-        self._close(connection, packet.reason, "the client left", abort=False)
+        self.close(connection, packet.reason, "the client left")
         self._sessions.leave(session, now)
 
-    def _end(
+    def end(
         self, connection: Connection, reason: int, text: str, now: float, *, abort: bool = False
     ) -> None:
-        """End an open connection from our side; its will is published."""
+        """End an open connection from our side; its will is published. For :class:`Entrance`."""
         session = connection.session
         assert session is not None
         if connection.version == V5 and not abort:
@@ -361,10 +262,11 @@ class Broker:
             if connection.max_packet_bytes and len(data) > connection.max_packet_bytes:
                 data = encoding.encode(Disconnect(reason=reason), V5)
             connection.write(data)
-        self._close(connection, reason, text, abort=abort)
+        self.close(connection, reason, text, abort=abort)
         self._sessions.leave(session, now)
 
-    def _close(self, connection: Connection, reason: int, text: str, *, abort: bool) -> None:
+    def close(self, connection: Connection, reason: int, text: str, *, abort: bool = False) -> None:
+        """Close a connection that nobody has, or has any more. For :class:`Entrance`."""
         connection.state = states.CLOSED
         connection.answers = connection.early = connection.connect = None
         self._connections.pop(connection, None)
@@ -420,7 +322,7 @@ class Broker:
             try:
                 self._dialog.answered(ticket, now)
             except MqttError as error:
-                self._end(ticket.connection, error.reason, str(error), now)
+                self.end(ticket.connection, error.reason, str(error), now)
         elif isinstance(ticket, Held):
             # A store that fails must not stop the message: the client may get it twice.
             ticket.flow.committed(ticket.item, now)
@@ -436,13 +338,13 @@ class Broker:
             if connection.state != states.OPEN:
                 if now - connection.last_received > limits.connect_timeout:
                     text = "no CONNECT" if connection.state == states.NEW else "not admitted"
-                    self._close(connection, reasons.KEEP_ALIVE_TIMEOUT, text, abort=True)
+                    self.close(connection, reasons.KEEP_ALIVE_TIMEOUT, text, abort=True)
                 continue
             since = connection.unwritable_since
             if since is not None and now - since > limits.write_deadline:
                 self.counters.slow_clients += 1
                 text = f"it took nothing for {now - since:.0f} s"
-                self._end(connection, reasons.QUOTA_EXCEEDED, text, now, abort=True)
+                self.end(connection, reasons.QUOTA_EXCEEDED, text, now, abort=True)
                 continue
             if (
                 connection.keep_alive
@@ -451,28 +353,35 @@ class Broker:
             ):  # [MQTT-3.1.2-22]
                 self.counters.keepalive_timeouts += 1
                 text = f"nothing came for {now - connection.last_received:.0f} s"
-                self._end(connection, reasons.KEEP_ALIVE_TIMEOUT, text, now)
+                self.end(connection, reasons.KEEP_ALIVE_TIMEOUT, text, now)
         self._sessions.tick(now)
         if now >= self._expire_at:
             self._expire_at = now + _RETAINED_EVERY
             self._router.expire(now)
         return self._turn.finish()
 
+    def access_changed(self) -> None:
+        """Ask the access list anew from now on: its rules have changed."""
+        for connection in self._connections:
+            connection.may_write = None
+        for session in self.sessions.values():
+            session.reads = None
+
     def shutdown(self, now: float) -> list[Effect]:
         """Tell all clients that the server goes; sessions stay."""
         for connection in tuple(self._connections):
             if connection.state == states.OPEN:
                 text = "the server stops"
-                self._end(connection, reasons.SERVER_SHUTTING_DOWN, text, now)
+                self.end(connection, reasons.SERVER_SHUTTING_DOWN, text, now)
             else:
-                self._close(connection, reasons.SERVER_SHUTTING_DOWN, "stop", abort=False)
+                self.close(connection, reasons.SERVER_SHUTTING_DOWN, "stop")
         return self._turn.finish()
 
     def kick(self, client_id: str, reason: int, now: float) -> list[Effect]:
         """End a client's connection; unknown clients are ignored."""
         session = self.sessions.get(client_id)
         if session is not None and session.connection is not None:
-            self._end(session.connection, reason, "ended by the server", now)
+            self.end(session.connection, reason, "ended by the server", now)
         return self._turn.finish()
 
     def restore(self, operations: Iterable[Operation], now: float) -> list[Effect]:

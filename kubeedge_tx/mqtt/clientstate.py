@@ -12,9 +12,10 @@ import msgspec
 from kubeedge_tx.errors import NotConnected
 from kubeedge_tx.mqtt import encoding, reasons, topics
 from kubeedge_tx.mqtt.aliases import AliasesIn, AliasesOut
+from kubeedge_tx.mqtt.journal import QUEUED, RELEASED, Item
 from kubeedge_tx.mqtt.limits import Counters
 from kubeedge_tx.mqtt.message import Message, forwarded
-from kubeedge_tx.mqtt.outflow import RELEASED, Item, Outflow, Sink
+from kubeedge_tx.mqtt.outflow import Outflow
 from kubeedge_tx.mqtt.packets import (
     V4,
     V5,
@@ -39,6 +40,7 @@ from kubeedge_tx.mqtt.packets import (
 from kubeedge_tx.mqtt.parser import Parser
 from kubeedge_tx.mqtt.properties import NO_PROPERTIES, Properties
 from kubeedge_tx.mqtt.reasons import MqttError, ProtocolError
+from kubeedge_tx.mqtt.sink import Sink
 
 _PING_WAIT: Final = 10.0
 """Seconds a broker has to answer a ping; less if the keep alive is shorter."""
@@ -254,6 +256,8 @@ class ClientState:
                 self._packet(packet, now)
                 if self._parser is None:
                     break
+            while self._flow.pump(now):
+                pass
             if parser.error is not None and self._parser is not None:
                 raise parser.error
         except MqttError as error:
@@ -528,7 +532,7 @@ class ClientState:
         again: list[Item] = []
         for item in tuple(flow.inflight.values()):
             if item.qos == 1:
-                item.packet_id, item.state = 0, 0
+                item.packet_id, item.state = 0, QUEUED
                 again.append(item)
             elif item.state == RELEASED:
                 self._done(item, reasons.SUCCESS)

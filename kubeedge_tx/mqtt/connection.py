@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kubeedge_tx.mqtt.aliases import AliasesIn
 from kubeedge_tx.mqtt.effects import Ticket
-from kubeedge_tx.mqtt.outflow import Sink
 from kubeedge_tx.mqtt.packets import Connect, Packet
 from kubeedge_tx.mqtt.parser import Parser
+from kubeedge_tx.mqtt.sink import Sink
 
 if TYPE_CHECKING:
     from kubeedge_tx.mqtt.session import Session

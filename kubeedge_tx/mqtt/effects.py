@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from kubeedge_tx.mqtt.journal import Journal
 from kubeedge_tx.mqtt.message import Message
-from kubeedge_tx.mqtt.outflow import Journal, Sink
 from kubeedge_tx.mqtt.records import Operation
+from kubeedge_tx.mqtt.sink import Sink
 
 if TYPE_CHECKING:
     from kubeedge_tx.mqtt.connection import Connection

@@ -7,9 +7,10 @@ from itertools import count
 
 from kubeedge_tx.mqtt.connection import Connection
 from kubeedge_tx.mqtt.effects import Ticket, Turn
+from kubeedge_tx.mqtt.journal import RELEASED, SENT, Item
 from kubeedge_tx.mqtt.limits import Counters, Limits
 from kubeedge_tx.mqtt.message import Message, from_record
-from kubeedge_tx.mqtt.outflow import RELEASED, SENT, Item, Outflow
+from kubeedge_tx.mqtt.outflow import Outflow
 from kubeedge_tx.mqtt.packets import NEVER, Will
 from kubeedge_tx.mqtt.records import (
     IncomingDrop,
@@ -247,7 +248,7 @@ class Sessions:
         session = self.by_id.get(each.client_id)
         if isinstance(each, SessionPut):
             if session is None:
-                session = self._make(each.client_id, each.expiry)
+                session = self._make(each.client_id, NEVER)  # the store has it, so it is durable
             epoch = self._turn.journal.epoch
             session.user, session.expiry = each.user, each.expiry
             session.expires_at = None if each.expires_at is None else each.expires_at - epoch

@@ -7,114 +7,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import count
 from typing import Final
 
-from kubeedge_tx.mqtt.aliases import AliasesOut
 from kubeedge_tx.mqtt.encoding import ack, short_ack
+from kubeedge_tx.mqtt.journal import HELD, RELEASED, RELEASING, SENT, Item, Journal
 from kubeedge_tx.mqtt.limits import Counters
 from kubeedge_tx.mqtt.message import Message
-from kubeedge_tx.mqtt.packets import V5
-from kubeedge_tx.mqtt.properties import write_varint
 from kubeedge_tx.mqtt.reasons import PACKET_ID_NOT_FOUND, ProtocolError
-from kubeedge_tx.mqtt.records import Operation, QueueDrop, QueuePut, QueueReleased, QueueSent
-
-QUEUED: Final = 0
-HELD: Final = 1
-"""Has its packet identifier, and is sent once that is on disk."""
-SENT: Final = 2
-RELEASING: Final = 3
-"""PUBREC came, and PUBREL is sent once that is on disk."""
-RELEASED: Final = 4
+from kubeedge_tx.mqtt.records import QueueDrop, QueueReleased, QueueSent
+from kubeedge_tx.mqtt.sink import EXPIRED, WRITTEN, Sink
 
 _BATCH_BYTES: Final = 64 * 1024
 """Bytes taken from a queue in one go."""
-_JOIN_BYTES: Final = 4096
-"""Larger payloads are passed on without a copy."""
-
-
-class Sink:
-    """One connection, as far as writing goes.
-
-    :param dirty: gets this sink when :attr:`out` is no longer empty.
-    """
-
-    __slots__ = (
-        "aliases",
-        "dirty",
-        "is_plain",
-        "is_writable",
-        "max_packet_bytes",
-        "out",
-        "version",
-    )
-
-    def __init__(self, dirty: list[Sink]) -> None:
-        self.dirty = dirty
-        self.out: list[bytes] = []
-        self.version = 0
-        self.is_writable = True
-        self.max_packet_bytes = 0
-        """Largest packet the peer takes; 0 for any."""
-        self.aliases: AliasesOut | None = None
-        self.is_plain = True
-        """Neither of the two above: all peers like this get the same bytes."""
-
-    def write(self, data: bytes) -> None:
-        """Write one packet."""
-        if not self.out:
-            self.dirty.append(self)
-        self.out.append(data)
-
-
-class Item:
-    """One message for one peer."""
-
-    __slots__ = ("flags", "identifiers", "message", "number", "packet_id", "qos", "state")
-
-    def __init__(
-        self, message: Message, qos: int, retain: bool, identifiers: tuple[int, ...]
-    ) -> None:
-        self.message = message
-        self.qos = qos
-        self.flags = qos << 1 | retain
-        self.identifiers = identifiers
-        self.number = 0
-        self.packet_id = 0
-        self.state = QUEUED
-
-
-class Journal:
-    """Where durable sessions write down what changes.
-
-    :param numbers: for :attr:`.Message.number` and the order of queues.
-    :param epoch: wall clock minus ``now``.
-    """
-
-    __slots__ = ("epoch", "numbers", "operations")
-
-    def __init__(self, epoch: float) -> None:
-        self.operations: list[Operation] = []
-        self.numbers = count(1)
-        self.epoch = epoch
-
-    def put(self, client_id: str, item: Item) -> None:
-        """Write down a message that waits."""
-        message = item.message
-        if not message.number:
-            message.number = next(self.numbers)
-        item.number = next(self.numbers)
-        self.operations.append(
-            QueuePut(
-                client_id,
-                number=item.number,
-                packet_id=item.packet_id,
-                qos=item.qos,
-                retain=bool(item.flags & 1),
-                identifiers=item.identifiers,
-                message=message.to_record(self.epoch),
-            )
-        )
 
 
 class Outflow:
@@ -332,53 +236,16 @@ class Outflow:
 
     def _transmit(self, item: Item, dup: bool, now: float) -> None:
         """Write a PUBLISH; what may not be sent is done with [MQTT-3.1.2-25]."""
-        sink = self.sink
-        assert sink is not None
-        message = item.message
+        assert self.sink is not None
         first = 0x30 | item.flags | dup << 3
-        if sink.is_plain and not item.identifiers and message.expires is None:
-            head, tail = message.wire(sink.version, first)
+        done = self.sink.publish(item.message, first, item.packet_id, item.identifiers, now)
+        if done == WRITTEN:
+            self.counters.sent += 1
+            return
+        if done == EXPIRED:
+            self.counters.dropped_expired += 1
         else:
-            if message.expires is not None and not dup and message.expires <= now:
-                self.counters.dropped_expired += 1
-                self._give_up(item)
-                return
-            topic, extra, may_set = message.topic, b"", True
-            if sink.version == V5:
-                if item.identifiers:
-                    extra = b"".join(b"\x0b" + write_varint(each) for each in item.identifiers)
-                if message.expires is not None:
-                    extra += b"\x02" + message.remaining(now).to_bytes(4, "big")
-            if sink.max_packet_bytes:
-                head, tail = message.wire_with(sink.version, first, extra + b"\x23\0\0", topic)
-                size = len(head) + len(tail) + (2 if item.qos else 0)
-                if size > sink.max_packet_bytes:
-                    may_set = False
-                    head, tail = message.wire_with(sink.version, first, extra, topic)
-                    size = len(head) + len(tail) + (2 if item.qos else 0)
-                    if size > sink.max_packet_bytes:
-                        self.counters.dropped_too_large += 1
-                        self._give_up(item)
-                        return
-            if sink.aliases is not None:
-                alias, is_known = sink.aliases.choose(topic, may_set)
-                if alias:
-                    extra += b"\x23" + alias.to_bytes(2, "big")
-                    topic = "" if is_known else topic
-            head, tail = message.wire_with(sink.version, first, extra, topic)
-        self.counters.sent += 1
-        out = sink.out
-        if not out:
-            sink.dirty.append(sink)
-        if item.qos:
-            head += item.packet_id.to_bytes(2, "big")
-        if len(tail) < _JOIN_BYTES:
-            out.append(head + tail)
-        else:
-            out.append(head)
-            out.append(tail)
-
-    def _give_up(self, item: Item) -> None:
+            self.counters.dropped_too_large += 1
         if item.packet_id:
             self.inflight.pop(item.packet_id, None)
         self._dropped(item)
@@ -441,8 +308,8 @@ class Outflow:
         if self._done is not None:
             self._done(item, reason)
         if self._resend:
-            self._again(self._resend.popleft(), now)
-        elif self.queue:
+            self._repeat(now)
+        if self.queue:
             self.pump(now)
 
     def committed(self, item: Item, now: float) -> None:
@@ -501,24 +368,22 @@ class Outflow:
         """
         self.sink = sink
         self.window = window
-        self._resend = None
-        sent = 0
-        for item in tuple(self.inflight.values()):
+        self._resend = deque(item for item in self.inflight.values() if item.state == SENT)
+        for item in self.inflight.values():
             if item.state == RELEASED:
                 sink.write(short_ack(0x62, item.packet_id))
-            elif item.state == SENT:
-                if sent < window:
-                    sent += 1
-                    self._transmit(item, True, now)
-                else:
-                    if self._resend is None:
-                        self._resend = deque()
-                    self._resend.append(item)
+        self._repeat(now)
         return self.pump(now)
 
-    def _again(self, item: Item, now: float) -> None:
-        if self.sink is not None and self.inflight.get(item.packet_id) is item:
-            self._transmit(item, True, now)
+    def _repeat(self, now: float) -> None:
+        """Send again what was sent on an earlier connection, within the window."""
+        again = self._resend
+        while again and len(self.inflight) - len(again) < self.window:
+            item = again.popleft()
+            if self.inflight.get(item.packet_id) is item:
+                self._transmit(item, True, now)
+        if not again:
+            self._resend = None
 
     def detach(self) -> None:
         """The connection is gone; without ``keep_qos0`` so is what waits with QoS 0."""

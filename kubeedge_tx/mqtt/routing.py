@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from kubeedge_tx.mqtt.acl import Access
 from kubeedge_tx.mqtt.effects import Deliver, Ticket, Turn
@@ -14,8 +14,6 @@ from kubeedge_tx.mqtt.session import Local, Session
 from kubeedge_tx.mqtt.subscriptions import Delivery, Options, SubscriptionTree
 
 Subscriber: TypeAlias = Session | Local
-
-_JOIN_BYTES: Final = 4096
 
 
 class Router:
@@ -80,13 +78,7 @@ class Router:
                         sink.version, 0x31 if message.retain and delivery.keeps_retain else 0x30
                     )
                     self._counters.sent += 1
-                    if not sink.out:
-                        sink.dirty.append(sink)
-                    if len(tail) < _JOIN_BYTES:
-                        sink.out.append(head + tail)
-                    else:
-                        sink.out.append(head)
-                        sink.out.append(tail)
+                    sink.put(head, tail)
                     continue
             flow.offer(
                 message,

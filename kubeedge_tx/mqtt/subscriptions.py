@@ -10,8 +10,8 @@ import msgspec
 S = TypeVar("S")
 """A subscriber; told apart by identity."""
 
-_PLANS: Final = 4096
-"""Topics whose subscribers are remembered."""
+_REMEMBERED: Final = 100_000
+"""Topics and their subscribers that are remembered, all together."""
 
 
 class Options(msgspec.Struct, frozen=True, gc=False):
@@ -87,7 +87,7 @@ class _Node(Generic[S]):
 
     def __init__(self) -> None:
         self.children: dict[str, _Node[S]] | None = None
-        self.own: dict[S, Options] | None = None
+        self.own: dict[S, Delivery[S]] | None = None
         self.groups: dict[str, Group[S]] | None = None
 
     @property
@@ -98,11 +98,12 @@ class _Node(Generic[S]):
 class SubscriptionTree(Generic[S]):
     """Filters, level by level."""
 
-    __slots__ = ("_plans", "_root")
+    __slots__ = ("_plans", "_remembered", "_root")
 
     def __init__(self) -> None:
         self._root: _Node[S] = _Node()
         self._plans: dict[str, Plan[S]] = {}
+        self._remembered = 0
 
     def add(self, share: str, subscriber: S, options: Options) -> None:
         """Add a subscription, or replace the subscriber's one with the same filter.
@@ -127,7 +128,7 @@ class SubscriptionTree(Generic[S]):
         else:
             if node.own is None:
                 node.own = {}
-            node.own[subscriber] = options
+            node.own[subscriber] = Delivery(subscriber, (options,))
         self._forget(options.filter)
 
     def remove(self, share: str, subscriber: S, topic_filter: str) -> None:
@@ -157,6 +158,7 @@ class SubscriptionTree(Generic[S]):
     def _forget(self, topic_filter: str) -> None:
         if "+" in topic_filter or "#" in topic_filter:
             self._plans.clear()
+            self._remembered = 0
         else:
             self._plans.pop(topic_filter, None)
 
@@ -164,24 +166,30 @@ class SubscriptionTree(Generic[S]):
         """Who gets a message on a topic; the same object until that changes."""
         plan = self._plans.get(topic)
         if plan is None:
-            if len(self._plans) >= _PLANS:
+            plan = self._match(topic)
+            self._remembered += 1 + len(plan.deliveries)
+            if self._remembered > _REMEMBERED:
                 self._plans.clear()
-            plan = self._plans[topic] = self._match(topic)
+                self._remembered = 1 + len(plan.deliveries)
+            self._plans[topic] = plan
         return plan
 
     def _match(self, topic: str) -> Plan[S]:
-        found: dict[S, list[Options]] = {}
+        found: dict[S, Delivery[S]] = {}
         groups: list[Group[S]] = []
         for node in self._nodes(topic):
             if node.own:
-                for subscriber, options in node.own.items():
-                    found.setdefault(subscriber, []).append(options)
+                if not found:
+                    found = dict(node.own)
+                else:
+                    for subscriber, delivery in node.own.items():
+                        known = found.get(subscriber)
+                        if known is not None:
+                            delivery = Delivery(subscriber, known.options + delivery.options)
+                        found[subscriber] = delivery
             if node.groups:
                 groups.extend(node.groups.values())
-        return Plan(
-            tuple(Delivery(subscriber, tuple(options)) for subscriber, options in found.items()),
-            tuple(groups),
-        )
+        return Plan(tuple(found.values()), tuple(groups))
 
     def _nodes(self, topic: str) -> Iterator[_Node[S]]:
         """Nodes of all filters that match; wildcards at the top not for ``$`` [MQTT-4.7.2-1]."""

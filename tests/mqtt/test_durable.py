@@ -186,6 +186,15 @@ class RestartTests(SynchronousTestCase):
         bench.client("s").publish("a", qos=1)
         self.assertFalse(keeper(bench).connack.session_present)
 
+    def test_expiry_taken_back(self) -> None:
+        """A session that will not outlive its connection does not outlive the process."""
+        bench = Bench()
+        keeper(bench).lose()
+        bench.client("r", clean=False)
+        bench = bench.restart()
+        self.assertEqual(len(bench.broker.sessions), 0)
+        self.assertIsInstance(bench.store.operations[-1], r.SessionDrop)
+
     def test_numbers_go_on(self) -> None:
         """Numbers after a restart are higher than those before."""
         bench = Bench()
@@ -560,6 +569,20 @@ class SlowTests(SynchronousTestCase):
         self.assertEqual([type(each) for each in effects], [e.Send, e.Continue])
         bench.run(effects)
         self.assertEqual(len(reader.payloads()), 100)
+
+    def test_continue_after_an_answer(self) -> None:
+        """QoS 0 behind a full window is written to its end, though nothing more comes."""
+        bench = Bench(Limits(queue_bytes=10_000_000, max_inflight=1))
+        reader = bench.client("r")
+        reader.subscribe("a", qos=1)
+        reader.take()
+        bench.client("s").publish("a", b"first", 1)
+        reader.block()
+        bench.client("s").publish("a", b"second", 1)
+        for _ in range(100):
+            bench.client("s").publish("a", b"x" * 10_000)
+        reader.block(True)
+        self.assertEqual(len(reader.payloads()), 102)
 
     def test_broken_clients_end_alone(self) -> None:
         """Garbage ends the connection it came by; MQTT 5 is told."""

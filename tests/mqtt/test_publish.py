@@ -202,6 +202,23 @@ class RefusedTests(SynchronousTestCase):
             self.bench.run(effects)
         self.assertEqual(sorted(reader.payloads()), [b"free/x", b"secret"])
 
+    def test_changed(self) -> None:
+        """Rules that changed count from the moment the broker is told."""
+        rules = {"free/x": True}
+
+        class Access:
+            def allows(self, user: str, client_id: str, topic: str, write: bool) -> bool:
+                return rules[topic]
+
+        bench = Bench(access=Access())
+        reader, sender = bench.client("r"), bench.client("s")
+        reader.subscribe("#")
+        for is_allowed in (True, False, True):
+            rules["free/x"] = is_allowed
+            bench.broker.access_changed()
+            sender.publish("free/x")
+            self.assertEqual(len(reader.payloads()), int(is_allowed))
+
     def test_shared(self) -> None:
         """A shared message goes to a member that may read it."""
         readers = [self.bench.client(name) for name in "ab"]
@@ -340,6 +357,17 @@ class SendingTests(SynchronousTestCase):
         reader = self.bench.client("reader", clean=False, properties=found)
         self.assertEqual(len(reader.published), 2)
         self.assertEqual(reader.payloads(), [b"%d" % n for n in range(5)])
+
+    def test_resent_to_a_client_that_takes_less(self) -> None:
+        """What is now too large is given up, and does not stop the rest."""
+        reader = self.reader(expiry=100)
+        self.send(b"a", b"x" * 100, b"y" * 100, b"z")
+        reader.lose()
+        found = Properties(receive_maximum=1, session_expiry=100, maximum_packet_size=50)
+        reader = self.bench.client("reader", clean=False, properties=found)
+        self.assertEqual(reader.payloads(), [b"a", b"z"])
+        self.send(b"x" * 100, b"new")
+        self.assertEqual(reader.payloads(), [b"new"])
 
     def test_refused_by_the_client(self) -> None:
         """A PUBACK or PUBREC with an error ends a message; it is not sent again."""
