@@ -87,6 +87,7 @@ class Authorization(Block, frozen=True, kw_only=True):
     debug: bool = True
     """While true, ``enable`` does nothing; otherwise calls for a node impersonate it."""
     modes: tuple[AuthorizationMode, ...] = (AuthorizationMode(node=AuthorizationMode.Node()),)
+    """Which authorizers are asked; only ``node`` exists."""
 
 
 class CloudHub(Block, frozen=True, kw_only=True):
@@ -99,11 +100,15 @@ class CloudHub(Block, frozen=True, kw_only=True):
     node_limit: Positive = 500
     """Nodes connected at once."""
     tls_ca_file: str = field(default="/etc/kubeedge/ca/rootCA.crt", name="tlsCAFile")
+    """PEM; the authority that edges trust, if you bring your own; else the cluster's secret."""
     tls_ca_key_file: str = field(default="/etc/kubeedge/ca/rootCA.key", name="tlsCAKeyFile")
+    """PEM; its key."""
     tls_cert_file: str = field(default="/etc/kubeedge/certs/server.crt", name="tlsCertFile")
+    """PEM; the cloud's certificate, if you bring your own."""
     tls_private_key_file: str = field(
         default="/etc/kubeedge/certs/server.key", name="tlsPrivateKeyFile"
     )
+    """PEM; its key."""
     write_timeout: Positive = 30
     """Kept for upstream's files; a peer that takes nothing for 15 s is cut."""
     advertise_address: tuple[str, ...] = ()

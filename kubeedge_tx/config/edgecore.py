@@ -17,9 +17,11 @@ class DataBase(Block, frozen=True, kw_only=True):
     """The edge's store."""
 
     driver_name: Literal["sqlite3"] = "sqlite3"
+    """Only SQLite."""
     alias_name: str = "default"
     """Kept for upstream's files."""
     data_source: str = "/var/lib/kubeedge/edgecore.db"
+    """The file."""
 
 
 class Transport(Block, frozen=True, kw_only=True):
@@ -44,19 +46,27 @@ class EdgeHub(Block, frozen=True, kw_only=True):
     heartbeat: Positive = 15
     """Seconds between keepalive messages."""
     message_qps: Positive = field(default=30, name="messageQPS")
+    """Messages a second that are sent to the cloud, over a longer time."""
     message_burst: Positive = 60
+    """Messages that may be sent at once after a pause."""
     project_id: str = field(default="e632aba927ea4ac2b575ec1603d56f10", name="projectID")
+    """Part of the WebSocket's path; any will do."""
     quic: Transport = field(
         default_factory=lambda: Transport(enable=False, server="127.0.0.1:10001")
     )
     rotate_certificates: bool = True
+    """Whether the certificate is renewed in time."""
     tls_ca_file: str = "/etc/kubeedge/ca/rootCA.crt"
+    """PEM; the cloud's authority, kept at the first join."""
     tls_cert_file: str = "/etc/kubeedge/certs/server.crt"
+    """PEM; this edge's certificate."""
     tls_private_key_file: str = "/etc/kubeedge/certs/server.key"
+    """PEM; its key."""
     token: str = ""
     """The join token; removed from the file once it was used."""
     websocket: Transport = field(default_factory=Transport)
     http_server: str = "https://127.0.0.1:10002"
+    """``https://HOST:PORT`` of the cloud's certificate service."""
     ack_window: Positive = 32
     """*Ours.* Objects in flight that we offer a cloud of our own kind."""
     longest_reconnect_delay: Positive = 60
@@ -68,8 +78,11 @@ class EventBusTLS(Block, frozen=True, kw_only=True):
 
     enable: bool = False
     tls_mqtt_ca_file: str = field(default="/etc/kubeedge/ca/rootCA.crt", name="tlsMqttCAFile")
+    """PEM; the authority of your broker."""
     tls_mqtt_cert_file: str = "/etc/kubeedge/certs/server.crt"
+    """PEM; the certificate shown to it."""
     tls_mqtt_private_key_file: str = "/etc/kubeedge/certs/server.key"
+    """PEM; its key."""
 
 
 class EventBus(Block, frozen=True, kw_only=True):
@@ -77,15 +90,25 @@ class EventBus(Block, frozen=True, kw_only=True):
 
     enable: bool = True
     mqtt_qos: Literal[0, 1, 2] = field(default=0, name="mqttQOS")
+    """Quality of service of what is published."""
     mqtt_retain: bool = False
+    """Whether what is published is retained."""
     mqtt_server_external: str = "tcp://127.0.0.1:1883"
+    """``tcp://HOST:PORT`` of a broker of yours, for modes 1 and 2."""
     mqtt_server_internal: str = "tcp://127.0.0.1:1884"
+    """``tcp://HOST:PORT`` that the built-in broker listens on, in modes 0 and 1."""
     mqtt_session_queue_size: Positive = 100
+    """Messages kept for a client of the built-in broker that is away."""
     mqtt_mode: Literal[0, 1, 2] = 2
+    """0: the edge is the broker; 1: both; 2: a broker of yours."""
     mqtt_sub_client_id: str = field(default="", name="mqttSubClientID")
+    """Client id for subscriptions at your broker; empty: made up."""
     mqtt_pub_client_id: str = field(default="", name="mqttPubClientID")
+    """Client id for publishing at your broker; empty: made up."""
     mqtt_username: str = ""
+    """User name at your broker."""
     mqtt_password: str = ""
+    """Its password."""
     event_bus_tls: EventBusTLS = field(default_factory=EventBusTLS, name="eventBusTLS")
 
 
@@ -108,7 +131,9 @@ class MetaManager(Block, frozen=True, kw_only=True):
 
     enable: bool = True
     context_send_group: str = "hub"
+    """Kept for upstream's files."""
     context_send_module: str = "websocket"
+    """Kept for upstream's files."""
     remote_query_timeout: Positive = 60
     """Seconds."""
     meta_server: MetaServer = field(default_factory=MetaServer)
@@ -130,6 +155,7 @@ class DeviceTwin(Block, frozen=True, kw_only=True):
 
     enable: bool = True
     dmi_sock_path: str = "/etc/kubeedge/"
+    """Kept for upstream's files: mappers are not spoken to yet."""
 
 
 class DBTest(Block, frozen=True, kw_only=True):
@@ -217,7 +243,7 @@ class KeptKubeletConfig(Block, frozen=True, kw_only=True):
 class TailoredKubeletConfig(KeptKubeletConfig, frozen=True, kw_only=True):
     """The part of a kubelet's configuration that upstream lets through.
 
-    Only the keys with a unit or a meaning below do something here.
+    Only the keys with a note of their own do something here.
     """
 
     static_pod_path: str = "/etc/kubeedge/manifests"
@@ -285,7 +311,9 @@ class TailoredKubeletConfig(KeptKubeletConfig, frozen=True, kw_only=True):
     register_node: bool = True
     """Whether the edge creates its Node object."""
     register_with_taints: tuple[Taint, ...] | None = None
+    """Taints that the node is registered with."""
     cgroup_driver: Literal["cgroupfs", "systemd"] = "cgroupfs"
+    """The container engine's; `keadm check` compares."""
     cgroups_per_qos: bool = field(default=True, name="cgroupsPerQOS")
     resolv_conf: str = field(default="/etc/resolv.conf", name="resolvConf")
     container_runtime_endpoint: str = "unix:///run/containerd/containerd.sock"
@@ -307,16 +335,21 @@ class Edged(Block, frozen=True, kw_only=True):
     custom_interface_name: str = ""
     """Take the node's address from this network interface."""
     register_node_namespace: str = "default"
+    """Kept for upstream's files."""
     pod_sandbox_image: str = "kubeedge/pause:3.6"
     """Image of a pod's sandbox; the default means our own, which needs no registry."""
     root_directory: str = "/var/lib/kubelet"
     """Where pods' volumes are."""
     max_container_count: int = -1
+    """Kept for upstream's files."""
     max_per_pod_container_count: int = 1
     """Ended containers kept for each container of a pod."""
     minimum_gc_age: Duration = field(default="0s", name="minimumGCAge")
+    """Kept for upstream's files."""
     node_labels: dict[str, str] = field(default_factory=dict)
+    """Labels that the node is registered with."""
     register_schedulable: bool = True
+    """Whether pods may be scheduled to the node from the start."""
     report_event: bool = False
     """Whether pods' events are sent to the cloud."""
     tailored_kubelet_config: TailoredKubeletConfig = field(default_factory=TailoredKubeletConfig)

@@ -52,13 +52,10 @@ _EVERYWHERE: Final = (
     "SystemCallArchitectures=native",
 )
 
-_ALONE: Final = (
-    "PrivateTmp=yes",
-    "PrivateDevices=yes",
+_NO_CONTAINERS: Final = (
     "ProtectControlGroups=yes",
     "ProtectHome=read-only",
     "ProtectHostname=yes",
-    "ProtectSystem=strict",
     "RestrictNamespaces=yes",
     "RestrictSUIDSGID=yes",
     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
@@ -68,15 +65,20 @@ _ALONE: Final = (
 
 _CLOUD: Final = (
     *_EVERYWHERE,
-    *_ALONE,
+    *_NO_CONTAINERS,
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
     "ProtectProc=invisible",
+    "ProtectSystem=strict",
     "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
     "AmbientCapabilities=",
 )
 
 _EDGE_WITH_ENGINE: Final = (
     *_EVERYWHERE,
-    *_ALONE,
+    *_NO_CONTAINERS,
+    "# /tmp, /dev and /var stay those of the machine: hostPath volumes are looked at, and made.",
+    "ProtectSystem=full",
     "# Volumes belong to the users of the pods; containers themselves are the engine's.",
     "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_NET_BIND_SERVICE",
 )
