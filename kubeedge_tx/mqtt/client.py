@@ -19,8 +19,9 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.errors import KubeEdgeError, NotConnected
-from kubeedge_tx.mqtt import clientstate as does
-from kubeedge_tx.mqtt.clientstate import ClientOptions, ClientState
+from kubeedge_tx.mqtt import clienteffects as does
+from kubeedge_tx.mqtt.clienteffects import ClientOptions
+from kubeedge_tx.mqtt.clientstate import ClientState
 from kubeedge_tx.mqtt.packets import V4, V5, Subscription
 from kubeedge_tx.mqtt.properties import NO_PROPERTIES, Properties
 from kubeedge_tx.mqtt.reasons import UNSUPPORTED_PROTOCOL_VERSION

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from kubeedge_tx.errors import NotConnected
 from kubeedge_tx.mqtt.client import MqttClient
-from kubeedge_tx.mqtt.clientstate import Received
+from kubeedge_tx.mqtt.clienteffects import Received
 from kubeedge_tx.mqtt.interfaces import IMqttPort, OnMessage, OnState
 from kubeedge_tx.mqtt.packets import V5, Subscription
 from kubeedge_tx.mqtt.server import MqttServer

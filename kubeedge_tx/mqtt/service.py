@@ -107,14 +107,15 @@ class Doorkeeper:
             return username
         raise Refusal("wrong user name or password", BAD_USER_NAME_OR_PASSWORD)
 
-    def look(self) -> None:
-        """Read files that have changed."""
+    def look(self) -> bool:
+        """Read files that have changed; tells whether there are other access rules now."""
         before = self._passwords, self._acl
         try:
             self._read()
         except ConfigError as error:
             self._passwords, self._acl = before
             self._log.error("not used, the former one stays: {why}", why=str(error))
+        return self._acl is not before[1]
 
     def _read(self) -> None:
         if self._password_file is not None and self._is_new(self._password_file):
@@ -176,7 +177,12 @@ class MqttService:
             limits=server_limits,
         )
         self.server.on_crowd(self._crowd)
-        self._files = LoopingCall(doorkeeper.look) if doorkeeper is not None else None
+        self._files = LoopingCall(self.look) if doorkeeper is not None else None
+
+    def look(self) -> None:
+        """Read password and access files that have changed."""
+        if self._doorkeeper is not None and self._doorkeeper.look():
+            self.server.broker.access_changed()
 
     @property
     def ports(self) -> list[int]:

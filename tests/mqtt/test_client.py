@@ -14,7 +14,7 @@ from zope.interface import implementer
 
 from kubeedge_tx.errors import NotConnected
 from kubeedge_tx.mqtt.client import ClientSettings, MqttClient, Unacknowledged
-from kubeedge_tx.mqtt.clientstate import ClientOptions, Received
+from kubeedge_tx.mqtt.clienteffects import ClientOptions, Received
 from kubeedge_tx.mqtt.packets import V4, V5, Subscription, Will
 from kubeedge_tx.mqtt.passwords import entry
 from kubeedge_tx.mqtt.ports import ClientPort

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import NotConnected
-from kubeedge_tx.mqtt import clientstate as c
+from kubeedge_tx.mqtt import clienteffects as c
 from kubeedge_tx.mqtt import reasons
+from kubeedge_tx.mqtt.clientstate import ClientState
 from kubeedge_tx.mqtt.encoding import encode
 from kubeedge_tx.mqtt.packets import (
     V4,
@@ -43,7 +44,7 @@ class Rig:
 
     def __init__(self, version: int = V5, **options: Any) -> None:
         self.version = version
-        self.state = c.ClientState(
+        self.state = ClientState(
             c.ClientOptions(client_id="c", version=version, **{"clean_start": False, **options})
         )
         self.now = 100.0

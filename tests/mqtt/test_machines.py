@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.mqtt import clientstate as c
+from kubeedge_tx.mqtt import clienteffects as c
 from kubeedge_tx.mqtt import effects as e
 from kubeedge_tx.mqtt.broker import Broker
+from kubeedge_tx.mqtt.clientstate import ClientState
 from kubeedge_tx.mqtt.connection import Connection
 from kubeedge_tx.mqtt.limits import Limits
 from kubeedge_tx.mqtt.packets import V4, V5, Subscription
@@ -22,7 +23,7 @@ class _Link:
 
     def __init__(self, world: World, name: str, version: int) -> None:
         self.world = world
-        self.client = c.ClientState(
+        self.client = ClientState(
             c.ClientOptions(
                 client_id=name,
                 version=version,

@@ -384,6 +384,20 @@ class DoorTests(BrokerCase):
         ok = await self._try(service, V5, username="ann", password=b"the new one")
         self.assertEqual(ok, 0)
 
+    async def test_rules_are_read_again(self) -> None:
+        """Changed access rules count for clients that are there."""
+        files = self._files({"ann": b"a"}, "user ann\ntopic write one\n")
+        service = await self.start(**files)
+        ann = await self.client(service, "ann-1", username="ann", password=b"a")
+        refused = reasons.NOT_AUTHORIZED
+        for rules, wanted in (("one", refused), ("two", 0), ("none", refused)):
+            files["acl_file"].write_text(f"user ann\ntopic readwrite {rules}\n")
+            service.look()
+            answer = await ann.publish("two", b"", qos=1)
+            assert isinstance(answer, Puback)
+            reason = answer.reason if answer.reason >= 0x80 else 0
+            self.assertEqual(reason, wanted)
+
     async def test_missing_file(self) -> None:
         """A file that is not there is named at the start."""
         error = await self.assertFailure(
