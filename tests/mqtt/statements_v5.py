@@ -483,8 +483,8 @@ STATEMENTS: Final[dict[str, tuple[str, ...] | NotOurs]] = {
         "clientstate.OpeningTests.test_wrong_packets",
     ),
     # WebSocket
-    "6.0.0-1": ("links.WebSocketTests.test_text_frames",),
-    "6.0.0-2": ("links.WebSocketTests.test_frames_are_no_packets",),
+    "6.0.0-1": ("links.WebSocketTests.test_text",),
+    "6.0.0-2": ("links.WebSocketTests.test_messages",),
     "6.0.0-3": ("links.WebSocketTests.test_subprotocol",),
-    "6.0.0-4": ("links.WebSocketTests.test_subprotocol",),
+    "6.0.0-4": ("links.WebSocketTests.test_messages",),
 }
