@@ -42,6 +42,7 @@ class Mosquitto:
                     "persistence true",
                     f"persistence_location {self._folder}/",
                     "autosave_interval 1",
+                    "set_tcp_nodelay true",
                     f"listener {self.port} 127.0.0.1",
                     *(self._lines or ("allow_anonymous true",)),
                     "",

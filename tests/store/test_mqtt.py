@@ -148,10 +148,10 @@ def schedules(draw: st.DrawFn) -> list[list[Operation]]:
             else:
                 made: Any = [
                     lambda: SessionPut(
-                        name,
+                        name,  # noqa: B023
                         expiry=draw(NUMBERS),
                         expires_at=None,
-                        user="u",  # noqa: B023
+                        user="u",
                     ),
                     lambda: SessionDrop(name),  # noqa: B023
                     lambda: SubscriptionPut(name, filter="f/#", qos=draw(NUMBERS)),  # noqa: B023
