@@ -7,13 +7,18 @@ Keys, types and columns are KubeEdge's. Source: KubeEdge ``edge/pkg/metamanager/
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import Deferred
 
+from kubeedge_tx.api.meta import is_newer
 from kubeedge_tx.store.database import Change, Database
+
+MAX_GONE: Final = 4096
+"""Deleted or replaced objects that are remembered."""
 
 _KINDS: Final = {
     "pod": ("v1", "Pod"),
@@ -104,6 +109,7 @@ class MetaStore:
         self._database = database
         self._rows: dict[str, Meta] = {}
         self._by_type: dict[str, dict[str, Meta]] = {}
+        self._gone: dict[str, str] = {}
 
     async def load(self) -> None:
         """Read the table; call once, after the database is open."""
@@ -111,6 +117,19 @@ class MetaStore:
         self._by_type.clear()
         for row in await self._database.read(_all_rows):
             self._keep(row)
+        self._gone = await self._database.read(_all_gone)
+
+    def is_outdated(self, identity: Identity) -> bool:
+        """Tell whether an object was deleted or replaced in this version or a later one.
+
+        Only a cloud that is behind another one, or a link that repeats itself, sends it.
+        """
+        last = self._gone.get(identity.uid) if identity.version else None
+        return last is not None and not is_newer(identity.version, last)
+
+    def keys(self) -> Iterable[str]:
+        """The keys of all rows."""
+        return self._rows.keys()
 
     def get(self, key: str) -> Meta | None:
         """Look one row up."""
@@ -172,6 +191,26 @@ class MetaStore:
 
         return Change(work, lambda _: self._drop(key))
 
+    def burying(self, uid: str, version: str) -> Change:
+        """The change that remembers that an object is gone since ``version``."""
+
+        def work(cursor: sqlite3.Cursor) -> None:
+            cursor.execute("DELETE FROM gone_object WHERE uid = ?", (uid,))
+            cursor.execute(
+                "INSERT INTO gone_object (uid, resource_version) VALUES (?, ?)", (uid, version)
+            )
+            cursor.execute(
+                "DELETE FROM gone_object WHERE seq <= ?", ((cursor.lastrowid or 0) - MAX_GONE,)
+            )
+
+        def applied(_: None) -> None:
+            self._gone.pop(uid, None)
+            self._gone[uid] = version
+            while len(self._gone) > MAX_GONE:
+                del self._gone[next(iter(self._gone))]
+
+        return Change(work, applied)
+
     def _keep(self, row: Meta) -> None:
         self._drop(row.key)
         self._rows[row.key] = row
@@ -186,6 +225,11 @@ class MetaStore:
 def _all_rows(cursor: sqlite3.Cursor) -> list[Meta]:
     found = cursor.execute("SELECT key, type, value FROM meta")
     return [Meta(key, type, value.encode()) for key, type, value in found]
+
+
+def _all_gone(cursor: sqlite3.Cursor) -> dict[str, str]:
+    found = cursor.execute("SELECT uid, resource_version FROM gone_object ORDER BY seq")
+    return dict(found.fetchall())
 
 
 def _v2_row(row: Meta) -> tuple[str, str, str, str, int] | None:

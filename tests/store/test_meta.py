@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import StoreError
+from kubeedge_tx.store import meta
 from kubeedge_tx.store.meta import Identity, MetaStore, identify
 from tests.fakes.database import DirectDatabase
 
@@ -34,6 +35,20 @@ class MetaStoreTests(SynchronousTestCase):
             self.database.read(lambda cursor: cursor.execute(text).fetchall())
         )
         return rows
+
+    def test_gone(self) -> None:
+        """Of the objects that are gone the newest few thousand are remembered, for good."""
+        self.patch(meta, "MAX_GONE", 2)
+        for uid in ("a", "b", "a", "c"):
+            self.successResultOf(self.database.commit(self.store.burying(uid, "5")))
+        for _ in range(2):
+            self.assertEqual(
+                [self.store.is_outdated(Identity(uid=uid, version="5")) for uid in "abc"],
+                [True, False, True],
+            )
+            self.assertFalse(self.store.is_outdated(Identity(uid="a", version="6")))
+            self.assertFalse(self.store.is_outdated(Identity(uid="a")))
+            self.open()
 
     def test_survives_restart(self) -> None:
         """What was put is there after a kill, and is replaced, not doubled."""

@@ -331,7 +331,12 @@ class NodeMessageQueue:
         self.window.connection_lost()
         self.window.configure(width=width, max_sends=max_sends)
         self.owner = owner
-        gone = self.window.prune(self._was_delivered)
+        again = {order.key for order in self.window if order.is_delete}
+        gone = self.window.prune(
+            # After the delete of an older object of its name an edge of Go needs it again.
+            lambda order: order.key not in again and self._was_delivered(order)
+        )
+        gone += self.window.prune(self._is_late)
         for order in gone:
             self._retire(order)
         return gone
@@ -347,6 +352,13 @@ class NodeMessageQueue:
         self.owner = None
         self.window.connection_lost()
         return True
+
+    def _is_late(self, order: Order) -> bool:
+        """Whether it deletes what the edge has not: another cloud delivered another object."""
+        if not order.is_delete or order.key.split("/")[1] == "pod":
+            return False
+        current = self._current.get(order.key)
+        return current is not None and current != order.uid
 
     def _was_delivered(self, order: Order) -> bool:
         if order.is_last or order.is_answer or not order.uid:

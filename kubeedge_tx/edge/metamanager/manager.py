@@ -10,6 +10,7 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kubeedge_tx.api import meta as k8s
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
@@ -164,31 +165,44 @@ class MetaManager:
             await self._refuse(message, "the content is not an object")
             return
         new = identify(message.content)
-        if self._is_repeat(str(resource), new):
+        stored = self._store.get(str(resource))
+        known = stored.identity if stored is not None else Identity()
+        if self._is_known(known, new):
             self.repeats += 1
             await self._acknowledge(message)
             return
         try:
-            change = self._store.putting(str(resource), resource.kind, message.content)
+            changes = [self._store.putting(str(resource), resource.kind, message.content)]
         except UnicodeDecodeError:
             await self._refuse(message, "the content is not UTF-8")
             return
-        await self._store.apply(change)
+        if known.uid and known.uid != new.uid:
+            changes.append(self._store.burying(known.uid, known.version))
+        await self._database.commit(*changes)
         await self._acknowledge(message)
         if not (operation == names.UPDATE and resource.kind == "node"):
             await self._pass_on(message, resource)
 
     async def _deleted(self, message: Message, resource: Resource) -> None:
-        wanted = identify(message.content).uid
+        wanted = identify(message.content)
         stored = self._store.get(str(resource))
+        known = stored.identity if stored is not None else Identity()
+        gone = wanted.uid or known.uid
+        last = wanted.version
+        if known.uid == gone and k8s.is_newer(known.version, last):
+            last = known.version
+        changes = [self._store.burying(gone, last)] if gone and last else []
+        if wanted.uid and known.uid and wanted.uid != known.uid:
+            # The object was deleted and made again; the new one stays.
+            self.repeats += 1
+            if changes:
+                await self._database.commit(*changes)
+            await self._acknowledge(message)
+            return
         if stored is not None:
-            found = stored.identity.uid
-            if wanted and found and wanted != found:
-                # The object was deleted and made again; the new one stays.
-                self.repeats += 1
-                await self._acknowledge(message)
-                return
-            await self._database.commit(*self._deleting(resource, found))
+            changes += self._deleting(resource, known.uid)
+        if changes:
+            await self._database.commit(*changes)
         await self._acknowledge(message)
         await self._pass_on(message, resource)
 
@@ -206,12 +220,13 @@ class MetaManager:
                 ]
         return changes
 
-    def _is_repeat(self, key: str, new: Identity) -> bool:
-        stored = self._store.get(key)
-        if stored is None or not new.uid or not new.version:
+    def _is_known(self, known: Identity, new: Identity) -> bool:
+        """Whether a push brings nothing new: a repeat, or what a cloud that is behind sends."""
+        if not new.uid or not new.version:
             return False
-        known = stored.identity
-        return (known.uid, known.version) == (new.uid, new.version)
+        if new.uid == known.uid:
+            return not k8s.is_newer(new.version, known.version)
+        return self._store.is_outdated(new)
 
     async def _acknowledge(self, message: Message) -> None:
         route = message.route

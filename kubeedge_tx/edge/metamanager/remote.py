@@ -143,6 +143,8 @@ class Remote:
         stored = self._store.get(key)
         identity = stored.identity if stored is not None else Identity()
         version = k8s.resource_version(found)
+        if self._store.is_outdated(Identity(uid=k8s.uid(found), version=version)):
+            return True
         if not identity.uid or identity.uid != k8s.uid(found) or not version:
             return False
         return not k8s.is_newer(version, identity.version)

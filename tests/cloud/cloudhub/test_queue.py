@@ -278,6 +278,21 @@ class LaneTests(Case):
         self.assertEqual([order.uid for order in gone], ["u"])
         self.assertEqual(self.deliver_all(), [("update", "w", "5")])
 
+    def test_another_cloud_saw_it_made_again(self) -> None:
+        """A delete by name is followed by the object of that name, or is not sent at all."""
+        self.push(configmap("old", "5"), operation="delete")
+        self.push(configmap("new", "7"), operation="insert")
+        self.recorded["default", "new"] = "7"
+        self.assertEqual(self.queue.connected("one", width=4, max_sends=0), [])
+        self.assertEqual(self.deliver_all(), [("delete", "old", "5"), ("insert", "new", "7")])
+
+        self.push(configmap("new", "8"), operation="delete")
+        self.recorded["default", "third"] = "9"
+        self.push(configmap("third", "9"), operation="insert")
+        gone = self.queue.connected("two", width=4, max_sends=0)
+        self.assertEqual([order.uid for order in gone], ["new"])
+        self.assertEqual(self.deliver_all(), [])
+
 
 STEPS = st.lists(
     st.one_of(

@@ -88,6 +88,34 @@ class PushTests(EdgeCase):
         self.assertEqual(len(self.edged.take()), 2)
         self.assertEqual(self.stored("default/pod/web")["metadata"]["uid"], "u2")
 
+    def test_a_cloud_that_is_behind(self) -> None:
+        """An older version than ours, or one of an object that is gone, changes nothing."""
+        for message_id, uid, version in (
+            ("a", "u1", "7"),
+            ("b", "u1", "5"),
+            ("c", "u2", "9"),
+            ("d", "u1", "7"),
+            ("e", "u1", "6"),
+        ):
+            pod = k8s_object("Pod", "web", uid, version)
+            (ack,) = self.receive(push("update", "default/pod/web", pod, message_id=message_id))
+            self.assertEqual((ack.header.parent_id, ack.route.operation), (message_id, "response"))
+        self.assertEqual(self.stored("default/pod/web")["metadata"]["uid"], "u2")
+        self.assertEqual(len(self.edged.take()), 2)
+        self.assertEqual(self.meta.repeats, 3)
+
+    def test_deleted_stays_deleted(self) -> None:
+        """What was deleted does not come back in an old version, not even after a restart."""
+        pod = k8s_object("Pod", "web", "u1", "7")
+        self.receive(push("insert", "default/pod/web", pod))
+        self.receive(push("delete", "default/pod/web", {"metadata": {"uid": "u1"}}))
+        self.kill()
+        self.assertEqual(len(self.receive(push("update", "default/pod/web", pod))), 1)
+        self.assertIsNone(self.stored("default/pod/web"))
+        moved_back = k8s_object("Pod", "web", "u1", "8")
+        self.receive(push("update", "default/pod/web", moved_back))
+        self.assertEqual(self.stored("default/pod/web"), moved_back)
+
     def test_node_is_stored_only(self) -> None:
         """Edged reads its node when it wants to; nobody is woken by an update of it."""
         node = k8s_object("Node", "edge-1")
