@@ -150,15 +150,13 @@ class Sessions:
             self.drop(session, now)
             return
         session.expires_at = session.ends_after(now)
-        if session.expires_at is not None:
-            self._deadlines.add(session.expires_at, session)
         if session.will is not None:
             delay = will_delay(session.will)
             if delay:
                 session.will_due = now + delay
-                self._deadlines.add(session.will_due, session)
             else:
                 self._publish_will(session, now)
+        self._deadlines.add(session)
         self._note(session)
 
     def drop(self, session: Session, now: float) -> None:
@@ -187,13 +185,15 @@ class Sessions:
     def tick(self, now: float) -> None:
         """Publish wills and end sessions whose time has come."""
         for session in self._deadlines.due(now):
-            if not session.is_alive or session.connection is not None:
+            if session.connection is not None:
                 continue
             if session.expires_at is not None and session.expires_at <= now:
                 self.drop(session, now)
-            elif session.will_due is not None and session.will_due <= now:
+                continue
+            if session.will_due is not None and session.will_due <= now:
                 self._publish_will(session, now)
                 self._note(session)
+            self._deadlines.add(session)
 
     def restore(self, operations: Iterable[Operation], now: float) -> None:
         """Bring back what a store kept; see :mod:`.records`."""
@@ -295,10 +295,7 @@ class Sessions:
             return
         if session.expires_at is None and session.expiry != NEVER:
             session.expires_at = session.ends_after(now)
-        if session.expires_at is not None:
-            self._deadlines.add(session.expires_at, session)
-        if session.will is not None:
-            if session.will_due is None:
-                session.will_due = now + will_delay(session.will)
-            self._deadlines.add(session.will_due, session)
+        if session.will is not None and session.will_due is None:
+            session.will_due = now + will_delay(session.will)
+        self._deadlines.add(session)
         self._note(session)

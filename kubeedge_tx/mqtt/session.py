@@ -28,6 +28,7 @@ class Session:
         "flow",
         "incoming",
         "is_alive",
+        "looked_at",
         "reads",
         "subscriptions",
         "user",
@@ -46,6 +47,8 @@ class Session:
         self.expires_at: float | None = None
         """When it ends; ``None`` while connected, or if never."""
         self.is_alive = True
+        self.looked_at: float | None = None
+        """When :class:`.wills.Deadlines` looks at it; ``None`` if it does not."""
         self.subscriptions: dict[str, tuple[str, Options]] = {}
         """Share name and options by filter as the client wrote it."""
         self.incoming: set[int] | None = None

@@ -339,6 +339,18 @@ class SessionTests(SynchronousTestCase):
         bench.advance(9)
         self.assertIn("c", bench.broker.sessions)
 
+    def test_coming_and_going(self) -> None:
+        """Clients that come and go all day leave nothing behind but their last session."""
+        bench = Bench()
+        deadlines = bench.broker._sessions._deadlines
+        for n in range(2000):
+            bench.client("same", clean=False, expiry=100_000).lose()
+            bench.client("new", clean=True, expiry=100_000 - n).lose()
+            bench.advance(1)
+        self.assertLess(len(deadlines), 600)
+        bench.advance(100_000)
+        self.assertEqual(len(bench.broker.sessions), 0)
+
     def test_limit_of_expiry(self) -> None:
         """A site's limit holds for 3.1.1, too."""
         bench = Bench(Limits(max_session_expiry=20))
