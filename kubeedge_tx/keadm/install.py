@@ -61,7 +61,8 @@ def prepare(places: Places, kind: str, made: list[str]) -> Record:
         service.stop(places)
     if record is None:
         record = Record(role=places.role, version=VERSION, twistd="", service="process")
-    record.version, record.twistd = VERSION, service.twistd()
+    if not Path(record.twistd).is_file():  # an upgrade may have brought another one
+        record.version, record.twistd = VERSION, service.twistd()
     record.service = "systemd" if kind == "systemd" else "process"
     record.made_dirs = list(dict.fromkeys([*record.made_dirs, *made]))
     places.save(record)

@@ -17,6 +17,7 @@ VERBS: Final = {
     "ctl": ("ctl", "Pods of this edge: get, logs, restart; the cloud may be away."),
     "config": ("config", "Validate a configuration file."),
     "upgrade": ("upgrade", "Switch to another version, and back by itself if it fails."),
+    "backup": ("backup", "Keep a copy of configuration and store."),
     "rollback": ("rollback", "Go back to the version and state before an upgrade."),
     "batch": ("batch", "Join many machines over ssh."),
     "version": ("version", "Print the version."),

@@ -126,10 +126,13 @@ def stop(places: Places) -> None:
 
 
 def end(places: Places) -> None:
-    """End the role's process, if there is one, and wait.
+    """End the role's process, if there is one, and wait; it is there again after a reboot.
 
     :raises KeadmError: it is not ours to end, or does not end.
     """
+    record = places.record()
+    if record is not None and record.service == "systemd" and places.unit_file.exists():
+        systemctl("stop", places.unit_file.name)  # or it would be started again
     pid = pid_of(places)
     if pid is not None:
         for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
