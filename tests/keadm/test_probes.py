@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from email.utils import formatdate
 from pathlib import Path
@@ -81,7 +82,9 @@ class LocalProbeTests(MachineCase):
 
     def test_runtime(self) -> None:
         """A Docker engine that is wanted and not there, or is something else."""
-        address = f"unix://{self.root}/docker.sock"
+        folder = tempfile.mkdtemp()  # a socket's path is at most 107 bytes long
+        self.addCleanup(shutil.rmtree, folder)
+        address = f"unix://{folder}/docker.sock"
         done = self.check("-r", "docker", "-p", address)
         self.assertIn(
             f"FAIL no Docker engine at {address}: No such file or directory", done.line("runtime")
