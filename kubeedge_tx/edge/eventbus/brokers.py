@@ -17,7 +17,7 @@ from kubeedge_tx.config.types import relocate
 from kubeedge_tx.edge.eventbus.outgoing import BusPort
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.mqtt.client import MqttClient
-from kubeedge_tx.mqtt.clientstate import ClientOptions
+from kubeedge_tx.mqtt.clienteffects import ClientOptions
 from kubeedge_tx.mqtt.limits import Limits
 from kubeedge_tx.mqtt.packets import V5
 from kubeedge_tx.mqtt.ports import BrokerPort, ClientPort
