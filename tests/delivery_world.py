@@ -113,12 +113,11 @@ class End:
     is_writable = True
     is_paused = False
 
-    def __init__(self, link: Link, wire: Wire, *, is_ours: bool, peers_digest: bool) -> None:
+    def __init__(self, link: Link, wire: Wire, *, is_ours: bool) -> None:
         self._link = link
         self._wire = wire
         self.is_open = True
-        self.is_ours = is_ours
-        self.takes_digest = peers_digest
+        self.is_ours = self.takes_digest = is_ours
         self.user: Any = None
         self.busy: Deferred[None] | None = None
 
@@ -165,8 +164,8 @@ class Link:
         self.alive = True
         self.down: Wire = deque()
         self.up: Wire = deque()
-        self.cloud = End(self, self.down, is_ours=ours, peers_digest=ours)
-        self.edge = End(self, self.up, is_ours=ours, peers_digest=ours)
+        self.cloud = End(self, self.down, is_ours=ours)
+        self.edge = End(self, self.up, is_ours=ours)
 
     def deliver(self, count: int = 1 << 30, *, up: bool = True, down: bool = True) -> bool:
         """Carry frames; whether there were any."""
@@ -227,6 +226,7 @@ class Cloud:
             cluster_object_syncs=self.informers[CLUSTEROBJECTSYNCS],
             nodes=self.informers[NODES],
             objects=list(objects.values()),
+            unconfirm=self.syncpoint.removed,
         )
         self._services = [
             ModuleService(module, bus, messages)
@@ -331,6 +331,7 @@ class Edge:
             credentials=_no_credentials,
             random=random.Random(1),
             dial=world.dial,  # type: ignore[arg-type]
+            holdings=self.store.holdings,
         )
         self.edged = Edged(world, bus, messages)
         for module in (self.meta, self.edged, self.hub):
@@ -372,6 +373,9 @@ class World:
         self.landed: dict[str, int] = {}
         """The newest state that the cluster knows, by uid."""
         self.troubles: list[str] = []
+        self._backup: bytes | None = None
+        self.restored = False
+        """The edge has lost what it had confirmed, and that is not yet mended."""
         self.kube._watchers.append((PODS, self._pod_event))
         self.kube.put(
             NODES,
@@ -456,6 +460,25 @@ class World:
             for link in self.links:
                 link.edge.is_open = False
                 link.alive = False
+
+    def back_up(self) -> None:
+        """Copy the edge's disk."""
+        if self.edge is None:
+            self._backup = self._path.read_bytes()
+
+    def restore(self, *, backup: bool) -> None:
+        """Replace the edge's disk by an earlier copy, or an empty one."""
+        self.kill_edge()
+        for file in self._path.parent.glob("edge.db*"):
+            file.unlink()
+        if backup and self._backup is not None:
+            self._path.write_bytes(self._backup)
+        # Everything the edge had promised or confirmed is what it has lost.
+        self.seen.clear()
+        self.reported.clear()
+        self.landed.clear()
+        self.restored = True
+        self.start_edge()
 
     def start_edge(self) -> None:
         """It comes back."""
@@ -614,7 +637,8 @@ class World:
         assert not self.troubles, self.troubles
         if self.edge is not None:
             self._check_order(self.edge)
-            self._check_acknowledged(self.edge)
+            if not self.restored:
+                self._check_acknowledged(self.edge)
 
     def _check_order(self, edge: Edge) -> None:
         now = {}
@@ -651,6 +675,7 @@ class World:
 
     def check_agreed(self) -> None:
         """After a while without faults both ends have the same."""
+        self.restored = False
         edge = self.edge
         assert edge is not None
         wanted: dict[str, Any] = {}

@@ -195,6 +195,20 @@ class Delivery(RuleBasedStateMachine):
             self.world.close()
 
 
+class LostStore(Delivery):
+    """The same with an edge whose disk is replaced by an empty or an old one."""
+
+    @rule()
+    def back_up(self) -> None:
+        self.w.kill_edge()
+        self.w.back_up()
+        self.w.start_edge()
+
+    @rule(backup=st.booleans())
+    def restore(self, backup: bool) -> None:
+        self.w.restore(backup=backup)
+
+
 class GoEdge(Delivery):
     """The same with a window of one, and five sends before the turn passes."""
 
@@ -238,6 +252,10 @@ class DeliveryTests(SynchronousTestCase):
     def test_two_clouds(self) -> None:
         """So they do when the edge moves between two clouds, each behind in its own way."""
         explore(TwoClouds, 40)
+
+    def test_lost_store(self) -> None:
+        """So they do when the edge's disk is replaced by an empty one, or by an old copy."""
+        explore(LostStore, 40)
 
     def test_finds_what_is_broken(self) -> None:
         """An edge that acknowledges before it has written is found out."""

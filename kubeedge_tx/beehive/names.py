@@ -18,6 +18,9 @@ ERROR: Final = "error"
 KEEPALIVE: Final = "keepalive"
 UPLOAD: Final = "upload"
 CONNECT: Final = "connect"
+DIGEST: Final = "digest"
+"""Ours alone: what an edge has, for a cloud of ours that said it knows the word."""
+DIGEST_RESOURCE: Final = "digest"
 
 # Cloud modules; each is also its own group
 CLOUDHUB: Final = "cloudhub"

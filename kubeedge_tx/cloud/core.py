@@ -232,6 +232,7 @@ class CloudCore(OrderedService):
                     nodes=informers[resources.NODES],
                     objects=[informers[kind] for kind in delivered],
                     wanted=wanted,
+                    unconfirm=syncpoint.removed,
                 )
             )
         services = [ModuleService(module, bus, messages) for module in modules]

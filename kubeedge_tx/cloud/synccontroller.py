@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -22,11 +23,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kubeedge_tx.api import meta
+from kubeedge_tx.api.holdings import UNCOUNTED, Digest, Holding, fingerprint
 from kubeedge_tx.api.resources import CLUSTEROBJECTSYNCS, NODES, OBJECTSYNCS
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
-from kubeedge_tx.beehive.route import build
+from kubeedge_tx.beehive.route import CLUSTER, build
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.beehive.workers import KeyedWorkers
 from kubeedge_tx.errors import KubeError
@@ -49,6 +51,7 @@ KubeEdge sends all as EdgeController, and its DeviceTwin never hears of a repair
 
 
 Wanted = Callable[[str, Mapping[str, Any]], bool]
+Unconfirm = Callable[[str, str, str], object]
 
 
 class Key(NamedTuple):
@@ -109,8 +112,11 @@ class SyncController:
     :param clock: for the sweeps.
     :param wanted: tells whether a node should have an object that it has a record of; all of
         them if absent.
+    :param unconfirm: takes back that a node (first) has confirmed an object, of a namespace
+        (``null`` for cluster scope) and a uid.
 
-    ``repairs`` and ``removals`` count what was sent, ``collected`` the records deleted.
+    ``repairs`` and ``removals`` count what was sent, ``collected`` the records deleted,
+    ``lost`` the objects that edges had confirmed and had no more.
     """
 
     _log = Logger()
@@ -129,6 +135,7 @@ class SyncController:
         nodes: IInformer,
         objects: Iterable[IInformer],
         wanted: Wanted | None = None,
+        unconfirm: Unconfirm = lambda _node, _namespace, _uid: None,
         sweep_seconds: float = SWEEP_SECONDS,
         parallel: int = PARALLEL,
     ) -> None:
@@ -143,6 +150,7 @@ class SyncController:
         self._by_kind = {each.kind.kind.lower(): each for each in self._objects}
         self._by_kind |= {each.kind.plural: each for each in self._objects}
         self._wanted = wanted or (lambda _node, _obj: True)
+        self._unconfirm = unconfirm
         self._sweep_seconds = sweep_seconds
         self._workers = KeyedWorkers(parallel)
         self._tasks = TaskSet()
@@ -153,6 +161,7 @@ class SyncController:
         self.repairs = 0
         self.removals = 0
         self.collected = 0
+        self.lost = 0
 
     async def started(self) -> None:
         """Begin once the informers are synced."""
@@ -164,8 +173,11 @@ class SyncController:
         await self._workers.cancel_all()
 
     async def handle(self, message: Message) -> None:
-        """Compare a node's records when it connects."""
+        """Compare a node's records when it connects, and when it says what it has."""
         route = message.route
+        if route.operation == names.DIGEST:
+            await self._digest(route.resource.split("/")[1], message)
+            return
         if route.source == names.CLOUDHUB and route.operation == "connected":
             await self._check(self._of_node.get(route.resource.removeprefix("node/"), ()))
 
@@ -222,6 +234,99 @@ class SyncController:
                 await self._workers.submit(
                     key, partial(self._compare, key), f"comparing {key.name}"
                 )
+
+    # What an edge says it has
+
+    async def _digest(self, node: str, message: Message) -> None:
+        try:
+            said = msgspec.json.decode(message.content, type=Digest)
+        except (msgspec.DecodeError, RecursionError):
+            self._log.warn("{node} sent a digest that is none", node=node)
+            return
+        records = self._confirmed(node)
+        if said.holdings is None:
+            ours = (
+                (key.namespace or CLUSTER, key.uid, version)
+                for key, (_, version) in records.items()
+            )
+            if fingerprint(ours) != said.fingerprint:
+                await self._ask(node)
+            return
+        has = {each.uid: each for each in said.holdings}
+        for key, (kind, version) in records.items():
+            found = has.get(key.uid)
+            if found is None or meta.is_newer(version, found.version):
+                await self._workers.submit(
+                    key, partial(self._restore, key, kind), f"restoring {key.name}"
+                )
+        known = {key.uid for key in records}
+        for each in said.holdings:
+            if each.uid not in known:
+                await self._workers.submit(
+                    (node, each.uid), partial(self._doubt, node, each), f"doubting {each.resource}"
+                )
+
+    def _confirmed(self, node: str) -> dict[Key, tuple[str, str]]:
+        """Kind and version of what a node has confirmed, as far as edges count it."""
+        confirmed = {}
+        for key in self._of_node.get(node, ()):
+            record = self._records[not key.namespace].get(*key)
+            if record is None:
+                continue
+            kind = str(meta.mapping(record, "spec").get("objectKind") or "").lower()
+            version = str(meta.mapping(record, "status").get("objectResourceVersion") or "")
+            if version and kind not in UNCOUNTED:
+                confirmed[key] = kind, version
+        return confirmed
+
+    async def _ask(self, node: str) -> None:
+        await self._bus.send(
+            names.CLOUDHUB,
+            self._messages.new(
+                source=names.SYNCCONTROLLER,
+                group=names.GROUP_RESOURCE,
+                operation=names.DIGEST,
+                resource=f"node/{node}/{names.DIGEST_RESOURCE}",
+                content=None,
+            ),
+        )
+
+    async def _restore(self, key: Key, kind: str) -> None:
+        """Send an object again that the node had confirmed and has lost."""
+        record = self._records[not key.namespace].get(*key)
+        if record is None:
+            return
+        self.lost += 1
+        name = str(meta.mapping(record, "spec").get("objectName") or "")
+        self._unconfirm(key.node, key.namespace or CLUSTER, key.uid)
+        informer = self._by_kind.get(kind)
+        if informer is None or not name:
+            return
+        try:
+            obj = await self._find(informer, key, name)
+        except KubeError as error:
+            self._log.warn("cannot restore {record}: {error}", record=key.name, error=error)
+            return
+        if obj is not None and self._wanted(key.node, obj):
+            await self._repair(informer, key, obj)
+
+    async def _doubt(self, node: str, holding: Holding) -> None:
+        """Look at an object that the node has and nobody knows to be confirmed."""
+        namespace, _, rest = holding.resource.partition("/")
+        kind, _, name = rest.partition("/")
+        informer = self._by_kind.get(kind)
+        if informer is None or not name or "/" in name:
+            return
+        key = Key("" if namespace == CLUSTER else namespace, f"{node}.{holding.uid}")
+        try:
+            obj = await self._find(informer, key, name)
+        except KubeError as error:
+            self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
+            return
+        if obj is None or not self._wanted(node, obj):
+            await self._remove(informer, key, name)
+        elif meta.is_newer(self._relevance.version(obj), holding.version):
+            await self._repair(informer, key, obj)
 
     # Comparing
 

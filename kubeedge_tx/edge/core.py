@@ -168,6 +168,7 @@ class EdgeCore(OrderedService):
             settings=self._hub_settings(),
             credentials=certificates.credentials,
             random=_random,
+            holdings=store.holdings,
         )
         certificates.on_rotated = hub.reconnect
         meta_manager = MetaManager(

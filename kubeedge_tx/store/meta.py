@@ -7,13 +7,13 @@ Keys, types and columns are KubeEdge's. Source: KubeEdge ``edge/pkg/metamanager/
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import Deferred
 
+from kubeedge_tx.api.holdings import UNCOUNTED, Holding
 from kubeedge_tx.api.meta import is_newer
 from kubeedge_tx.store.database import Change, Database
 
@@ -127,9 +127,19 @@ class MetaStore:
         last = self._gone.get(identity.uid) if identity.version else None
         return last is not None and not is_newer(identity.version, last)
 
-    def keys(self) -> Iterable[str]:
-        """The keys of all rows."""
-        return self._rows.keys()
+    def holdings(self) -> list[Holding]:
+        """All objects of the cluster that are here."""
+        found = (
+            (row.key, row.identity)
+            for kind, rows in self._by_type.items()
+            if kind not in UNCOUNTED
+            for row in rows.values()
+        )
+        return [
+            Holding(key, identity.uid, identity.version)
+            for key, identity in found
+            if identity.uid and identity.version
+        ]
 
     def get(self, key: str) -> Meta | None:
         """Look one row up."""

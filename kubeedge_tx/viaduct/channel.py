@@ -42,7 +42,11 @@ WINDOW_HEADER: Final = "KubeEdge-Tx-Window"
 Our own cloud answers with the same header; no other peer sends it.
 """
 
+DIGEST_HEADER: Final = "KubeEdge-Tx-Digest"
+"""Handshake header of both our ends: "I know what ``digest`` messages are"."""
+
 _OURS: Final = WINDOW_HEADER.lower()
+_DIGEST: Final = DIGEST_HEADER.lower()
 
 RESERVED: Final = frozenset({"ping", "pong", "config"})
 """Operations that the transport answers itself. Source: KubeEdge ``pkg/viaduct``."""
@@ -118,6 +122,7 @@ class Channel:
         the channel is closing. Sending all the same buffers without limit.
     :ivar is_open: whether :meth:`send` sends at all.
     :ivar is_ours: whether the peer is of our own kind, and not KubeEdge's.
+    :ivar takes_digest: whether the peer knows ``digest`` messages.
     """
 
     __slots__ = (
@@ -131,6 +136,7 @@ class Channel:
         "is_ours",
         "is_writable",
         "peer",
+        "takes_digest",
         "why",
     )
     _log = Logger()
@@ -143,6 +149,7 @@ class Channel:
         self._unwritable_since = 0.0
         self.is_open = self.is_writable = True
         self.is_ours: bool = websocket.is_ours
+        self.takes_digest: bool = websocket.takes_digest
         self.peer: str = websocket.peer
         self.why = ""
         settings = context.settings
@@ -330,6 +337,7 @@ class _Forwarding:
     user: IChannelUser | None = None
     channel: Channel | None = None
     is_ours = False
+    takes_digest = False
 
     def dataReceived(self, data: bytes) -> None:
         if self.channel is not None:
@@ -395,7 +403,10 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
             Channel._log.failure("the handshake of {peer} broke", peer=self.peer)
             raise ConnectionDeny(500, "internal error") from None
         self.is_ours = _OURS in headers
-        return (None, {WINDOW_HEADER: headers[_OURS]}) if self.is_ours else None
+        self.takes_digest = _DIGEST in headers
+        ours = {WINDOW_HEADER: _OURS, DIGEST_HEADER: _DIGEST}
+        answer = {name: headers[key] for name, key in ours.items() if key in headers}
+        return (None, answer) if answer else None
 
     def send_text(self, frame: bytes) -> None:
         size = len(frame)
@@ -416,6 +427,7 @@ class _ClientProtocol(_Forwarding, WebSocketClientProtocol):  # type: ignore[mis
 
     def onConnect(self, response: Any) -> None:
         self.is_ours = _OURS in response.headers
+        self.takes_digest = _DIGEST in response.headers
 
     def onOpen(self) -> None:
         super().onOpen()

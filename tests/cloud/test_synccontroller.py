@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from kubeedge_tx.api.holdings import Holding, digest
 from kubeedge_tx.api.resources import (
     CLUSTEROBJECTSYNCS,
     CONFIGMAPS,
@@ -17,6 +18,7 @@ from kubeedge_tx.api.resources import (
     ResourceType,
 )
 from kubeedge_tx.beehive.interfaces import IModule
+from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.cloud.synccontroller import Key, Relevance, SyncController, Wanted
 from kubeedge_tx.kube.interfaces import IListener
 from tests.cloud.rig import Recorder, config_map, connected, factory, node, pod, read
@@ -31,6 +33,7 @@ class SyncControllerTests(SynchronousTestCase):
         self.kube.put(NODES, node())
         self.running = False
         self.wanted: Wanted | None = None
+        self.unconfirmed: list[tuple[str, ...]] = []
 
     def start(self) -> None:
         self.pods = self.kube.informer(PODS)
@@ -45,6 +48,7 @@ class SyncControllerTests(SynchronousTestCase):
             nodes=nodes,
             objects=[self.pods, self.kube.informer(CONFIGMAPS), self.kube.informer(DEVICES), nodes],
             wanted=self.wanted,
+            unconfirm=lambda *about: self.unconfirmed.append(about),
         )
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))
@@ -83,6 +87,84 @@ class SyncControllerTests(SynchronousTestCase):
         self.start()
         verifyObject(IModule, self.controller)
         verifyObject(IListener, Relevance())
+
+    def say(self, *holdings: Holding, full: bool = True) -> list[str]:
+        """The edge says what it has; returns what it is sent."""
+        said = digest(holdings, full=full)
+        message = Message(
+            Header(msg_id="d1", timestamp=1),
+            Route("websocket", "resource", "digest", "node/edge-1/digest"),
+            raw(said),
+        )
+        self.bus.take()
+        self.run_now(self.controller.handle(message))
+        return self.bus.brief()
+
+    def test_same_digest(self) -> None:
+        """An edge that has what it has confirmed is sent nothing; another one is asked."""
+        made = self.kube.put(PODS, pod())
+        self.record(made)
+        version = made["metadata"]["resourceVersion"]
+        self.start()
+        self.assertEqual(self.say(Holding("default/pod/web", "uid-web", version), full=False), [])
+        asked = ["digest node/edge-1/digest"]
+        self.assertEqual(self.say(full=False), asked)
+        self.assertEqual(self.say(Holding("default/pod/web", "uid-web", "1"), full=False), asked)
+        self.assertEqual(self.say(Holding("default/pod/web", "other", version), full=False), asked)
+
+    def test_lost_objects(self) -> None:
+        """What an edge has confirmed and has not, or in an older version, is sent again."""
+        for name in ("web", "old", "kept"):
+            self.record(self.kube.put(PODS, pod(name)))
+        kept = self.kube.peek(PODS, "default", "kept")
+        assert kept is not None
+        self.start()
+        sent = self.say(
+            Holding("default/pod/old", "uid-old", "1"),
+            Holding("default/pod/kept", "uid-kept", kept["metadata"]["resourceVersion"]),
+        )
+        self.assertEqual(
+            sorted(sent),
+            ["update node/edge-1/default/pod/old", "update node/edge-1/default/pod/web"],
+        )
+        self.assertEqual(
+            sorted(self.unconfirmed),
+            [("edge-1", "default", "uid-old"), ("edge-1", "default", "uid-web")],
+        )
+        self.assertEqual(self.controller.lost, 2)
+
+    def test_objects_of_the_past(self) -> None:
+        """What an edge has from an old backup and the cluster has not is taken from it."""
+        made = self.kube.put(PODS, pod("web"))
+        self.start()
+        sent = self.say(
+            Holding("default/pod/gone", "u1", "7"),
+            Holding("default/pod/web", "u2", "7"),
+            Holding("default/pod/web", "uid-web", "1"),
+            Holding("default/unheard/of", "u3", "7"),
+            Holding("nonsense", "u4", "7"),
+        )
+        self.assertEqual(
+            sent,
+            [
+                "delete node/edge-1/default/pod/gone",
+                "delete node/edge-1/default/pod/web",
+                "update node/edge-1/default/pod/web",
+            ],
+        )
+        self.assertTrue(made)
+
+    def test_bad_digest(self) -> None:
+        """A digest that is none changes nothing."""
+        self.start()
+        for content in (None, "text", {"fingerprint": 5}, {"fingerprint": "", "holdings": [1]}):
+            message = Message(
+                Header(msg_id="d1", timestamp=1),
+                Route("websocket", "resource", "digest", "node/edge-1/digest"),
+                raw(content),
+            )
+            self.run_now(self.controller.handle(message))
+        self.assertEqual(self.bus.take(), [])
 
     def test_all_is_well(self) -> None:
         """A node that has confirmed everything is left in peace."""

@@ -116,6 +116,7 @@ class EdgeCase(SynchronousTestCase):
             credentials=self.no_credentials,
             random=random.Random(1),
             dial=self.cloud.dial,
+            holdings=self.store.holdings,
         )
         self.edged = Recorder("edged", "edged")
         self.twin = Recorder("twin", "twin")

@@ -14,6 +14,7 @@ class FakeChannel:
 
     peer = "tcp4:192.0.2.1:10000"
     is_ours = False
+    takes_digest = False
 
     def __init__(self, user: Any) -> None:
         self.user = user
@@ -59,6 +60,7 @@ class FakeCloud:
         self.channels: list[FakeChannel] = []
         self.errors: list[Exception] = []
         self.hanging: Deferred[None] | None = None
+        self.takes_digest = False
 
     @property
     def channel(self) -> FakeChannel:
@@ -70,6 +72,7 @@ class FakeCloud:
         if self.errors:
             raise self.errors.pop(0)
         channel = FakeChannel(user)
+        channel.takes_digest = self.takes_digest
         self.channels.append(channel)
         user.opened(channel)
         return channel

@@ -10,7 +10,13 @@ from zope.interface.verify import verifyObject
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.viaduct import codec
-from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Handshake, HandshakeRefused, connect
+from kubeedge_tx.viaduct.channel import (
+    DIGEST_HEADER,
+    WINDOW_HEADER,
+    Handshake,
+    HandshakeRefused,
+    connect,
+)
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from tests.viaduct.link import ChannelCase, Memory, User, Wire, factory
 
@@ -51,6 +57,14 @@ class OpenTests(ChannelCase):
         assert user.channel is not None and link.channel is not None
         self.assertFalse(user.channel.is_ours)
         self.assertFalse(link.channel.is_ours)
+        self.assertFalse(user.channel.takes_digest)
+
+    def test_who_takes_digests(self) -> None:
+        """Each end knows it of the other, from the handshake and its answer."""
+        link, user = self.open(headers={WINDOW_HEADER: "32", DIGEST_HEADER: "1"})
+        assert user.channel is not None and link.channel is not None
+        self.assertTrue(user.channel.takes_digest)
+        self.assertTrue(link.channel.takes_digest)
 
     def test_refused(self) -> None:
         """A refused client learns status and reason; its user hears the end exactly once."""

@@ -26,6 +26,7 @@ _FREE_OPERATIONS: Final = frozenset(
         names.ERROR,
         names.UPLOAD,
         names.KEEPALIVE,
+        names.DIGEST,
         "prepull",
         "upgrade",
         "UpdateNodeActionStatus",

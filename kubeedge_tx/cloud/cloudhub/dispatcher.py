@@ -237,6 +237,8 @@ class MessageDispatcher:
             return self._to(names.ROUTER, self._prefixed(node, message))
         elif operation in _TASK_OPERATIONS:
             return self._to(names.TASKMANAGER, message)
+        elif operation == names.DIGEST:
+            return self._to(names.SYNCCONTROLLER, self._prefixed(node, message))
         elif resource == CA_RESOURCE:
             session.send(self._answer(message, names.RESPONSE, self._kube_ca))
         elif route.source in _CLOUD_SOURCES:

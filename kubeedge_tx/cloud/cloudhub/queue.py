@@ -52,6 +52,7 @@ _UNACKED_OPERATIONS: Final = frozenset(
         "controllerpublishvolume",
         "controllerunpublishvolume",
         "applicationResponse",
+        names.DIGEST,
         names.ERROR,
     }
 )

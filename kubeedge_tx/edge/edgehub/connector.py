@@ -22,7 +22,14 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.errors import ConfigError
-from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, ChannelSettings, Traffic, connect
+from kubeedge_tx.viaduct.channel import (
+    DIGEST_HEADER,
+    WINDOW_HEADER,
+    Channel,
+    ChannelSettings,
+    Traffic,
+    connect,
+)
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 
 log = Logger()
@@ -198,6 +205,7 @@ class Dialer:
                 "project_id": settings.project_id,
                 "ConnectionUse": "msg",
                 WINDOW_HEADER: str(settings.window),
+                DIGEST_HEADER: "1",
             },
             user=user,
             messages=self._messages,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from kubeedge_tx.api.holdings import Holding, digest
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
@@ -57,6 +58,7 @@ class EdgeHub:
     :param credentials: awaited before each dial, with the host name to be called.
     :param random: for the pauses between dials.
     :param dial: opens a channel for this hub; by default a :class:`Dialer`.
+    :param holdings: what the edge has, so that the cloud can find out what it has lost.
     """
 
     name = names.EDGEHUB
@@ -74,12 +76,14 @@ class EdgeHub:
         credentials: Credentials,
         random: Randomness,
         dial: Dial | None = None,
+        holdings: Callable[[], Iterable[Holding]] | None = None,
     ) -> None:
         self._reactor = reactor
         self._bus = bus
         self._messages = messages
         self._outbox = outbox
         self._settings = settings
+        self._holdings = holdings
         self.traffic = Traffic()
         self._dial = dial or Dialer(reactor, messages, settings, credentials, self.traffic).dial
         self._backoff = Backoff(
@@ -162,9 +166,14 @@ class EdgeHub:
         self._pump = Pump(self._reactor, channel, self._outbox, self._bucket)
         self._connection.spawn("keepalive", self._keep_alive(channel))
         self._connection.spawn("sending to the cloud", self._send(self._pump, channel))
+        if channel.takes_digest:
+            self._compare(channel, full=False)
         self._tell(names.CONNECTED)
 
     def received(self, message: Message) -> Deferred[None]:
+        if message.route.operation == names.DIGEST and self._channel is not None:
+            self._compare(self._channel, full=True)
+            return succeed(None)
         where = destination(message)
         if where is None:
             return self._drop(message, "from a group or source that nobody here knows")
@@ -204,6 +213,20 @@ class EdgeHub:
         self._over.callback(on_purpose)
         if self._gone is not None:
             self._gone.callback(None)
+
+    def _compare(self, channel: Channel, *, full: bool) -> None:
+        """Tell the cloud what we have: in a hash, or, when it asks, all of it."""
+        if self._holdings is None:
+            return
+        channel.send(
+            self._messages.new(
+                source=names.EDGEHUB,
+                group=names.GROUP_RESOURCE,
+                operation=names.DIGEST,
+                resource=names.DIGEST_RESOURCE,
+                content=digest(self._holdings(), full=full),
+            )
+        )
 
     async def _send(self, pump: Pump, channel: Channel) -> None:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
+from kubeedge_tx.api.holdings import fingerprint
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.viaduct.interfaces import IChannelUser
@@ -144,6 +145,25 @@ class OutboundTests(EdgeCase):
             parent = question.header.msg_id
             acks = self.receive(push("response", resource, content, parent=parent))
             self.assertEqual([ack.route.operation for ack in acks], operations)
+
+    def test_digest(self) -> None:
+        """A cloud that knows digests gets a hash first, and all when it asks; others nothing."""
+        self.receive(push("insert", "default/pod/web", k8s_object("Pod", "web", "u1", "7")))
+        self.receive(push("update", "null/node/edge-1", k8s_object("Node", "edge-1", "n", "9")))
+        said = []
+        for takes in (False, True):
+            self.cloud.takes_digest = takes
+            self.cloud.channel.lose()
+            self.clock.advance(60)
+            self.settle()
+            said += self.cloud.channel.take()
+        (short,) = said
+        self.assertEqual((short.route.operation, short.route.resource), ("digest", "digest"))
+        (full,) = self.receive(push("digest", "digest", source="synccontroller"))
+        holding = ["default/pod/web", "u1", "7"]
+        hashed = fingerprint([("default", "u1", "7")])
+        self.assertEqual(short.read(), {"fingerprint": hashed, "holdings": None})
+        self.assertEqual(full.read(), {"fingerprint": hashed, "holdings": [holding]})
 
     def test_questions_pass_the_outbox(self) -> None:
         """A pod that waits for its secret does not wait for old events."""
