@@ -1,0 +1,1 @@
+"""Break a deployment on purpose, and find out which promise did not hold."""
