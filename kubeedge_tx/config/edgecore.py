@@ -99,8 +99,8 @@ class EventBus(Block, frozen=True, kw_only=True):
     """``tcp://HOST:PORT`` that the built-in broker listens on, in modes 0 and 1."""
     mqtt_session_queue_size: Positive = 100
     """Messages kept for a client of the built-in broker that is away."""
-    mqtt_mode: Literal[0, 1, 2] = 2
-    """0: the edge is the broker; 1: both; 2: a broker of yours."""
+    mqtt_mode: Literal[0, 1, 2] = 0
+    """0: the edge is the broker; 1: both; 2: a broker of yours, which is upstream's default."""
     mqtt_sub_client_id: str = field(default="", name="mqttSubClientID")
     """Client id for subscriptions at your broker; empty: made up."""
     mqtt_pub_client_id: str = field(default="", name="mqttPubClientID")

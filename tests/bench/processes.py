@@ -288,6 +288,7 @@ def _cloud_config(node_limit: int, window: int) -> Any:
 def _edge_config() -> Any:
     tree = msgspec.to_builtins(EdgeCoreConfig())
     tree["commonConfig"]["monitorServer"]["bindAddress"] = "127.0.0.1:0"
+    tree["modules"]["eventBus"]["mqttServerInternal"] = "tcp://127.0.0.1:0"
     if engine := os.environ.get("DOCKER_HOST"):
         tree["modules"]["edged"]["dockerAddress"] = engine
     return tree

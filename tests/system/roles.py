@@ -455,6 +455,7 @@ class SystemCase(TestCase):
         ours = {
             "commonConfig": {"monitorServer": {"bindAddress": "127.0.0.1:0"}},
             "modules": {
+                "eventBus": {"mqttServerInternal": "tcp://127.0.0.1:0"},
                 "edgeHub": {
                     "httpServer": f"https://127.0.0.1:{self.https_port}",
                     "websocket": {"server": f"127.0.0.1:{self.websocket_port}"},

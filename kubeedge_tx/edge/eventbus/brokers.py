@@ -23,7 +23,7 @@ from kubeedge_tx.mqtt.packets import V5
 from kubeedge_tx.mqtt.ports import BrokerPort, ClientPort
 from kubeedge_tx.mqtt.server import Store
 from kubeedge_tx.mqtt.service import Listener, MqttService
-from kubeedge_tx.security import contexts
+from kubeedge_tx.security import foreign
 
 INTERNAL: Final = 0
 EXTERNAL: Final = 2
@@ -128,6 +128,7 @@ def _client(
         return ClientOptions(
             client_id=client_id,
             version=version,
+            clean_start=version != V5,  # mosquitto 2.0.11 forgets a session begun otherwise
             session_expiry=SESSION_EXPIRY if version == V5 else 0,
             username=config.mqtt_username or None,
             password=config.mqtt_password.encode() if config.mqtt_password else None,
@@ -141,20 +142,12 @@ def _with_tls(
 ) -> IStreamClientEndpoint:
     """Read the files anew for each connection: they may have been renewed."""
     tls = config.event_bus_tls
-    found = []
-    for key, path in (
-        ("tlsMqttCAFile", tls.tls_mqtt_ca_file),
-        ("tlsMqttCertFile", tls.tls_mqtt_cert_file),
-        ("tlsMqttPrivateKeyFile", tls.tls_mqtt_private_key_file),
-    ):
-        file = relocate(path, data_dir)
-        try:
-            found.append(file.read_bytes())
-        except OSError as error:
-            raise ConfigError(
-                f"{_PATH}.eventBusTLS.{key}", f"{file} cannot be read: {error.strerror}"
-            ) from None
-    endpoint: IStreamClientEndpoint = wrapClientTLS(contexts.client(host, *found), plain)
+    files = (tls.tls_mqtt_ca_file, tls.tls_mqtt_cert_file, tls.tls_mqtt_private_key_file)
+    try:
+        options = foreign.client(host, *(relocate(file, data_dir) for file in files))
+    except ConfigError as error:
+        raise ConfigError(f"{_PATH}.eventBusTLS", str(error)) from None
+    endpoint: IStreamClientEndpoint = wrapClientTLS(options, plain)
     return endpoint
 
 

@@ -254,6 +254,7 @@ class MosquittoTests(RealCase):
         )
         for ca, connected in (("stranger", False), ("ca", True)):
             core = await self.start(
+                mqttMode=2,
                 mqttServerExternal=f"tcp://127.0.0.1:{broker.port}",
                 eventBusTLS={
                     "enable": True,
@@ -278,6 +279,7 @@ class MosquittoTests(RealCase):
         subprocess.run([program, "-b", "-c", str(passwords), "edge", "secret"], check=True)
         broker = await self.mosquitto("allow_anonymous false", f"password_file {passwords}")
         core = await self.start(
+            mqttMode=2,
             mqttServerExternal=f"tcp://127.0.0.1:{broker.port}",
             mqttUsername="edge",
             mqttPassword="secret",
