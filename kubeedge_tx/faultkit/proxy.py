@@ -174,11 +174,15 @@ class Link:
         self.client = _End(self, self.pipes[UP])
         self.server = _End(self, self.pipes[DOWN])
         self._open = 0
+        self._over = False
         self.pipes[UP].cut = self.pipes[DOWN].cut = self.reset
 
     def connected(self, end: _End) -> None:
         """One of the two sockets is open."""
         self._open += 1
+        if self._over:  # it was reset while the target was being dialled
+            end.transport.abortConnection()  # type: ignore[union-attr]
+            return
         there, back = (UP, DOWN) if end is self.client else (DOWN, UP)
         self.pipes[there].source = end.transport
         sink: Any = end.transport
@@ -196,6 +200,7 @@ class Link:
 
     def reset(self) -> None:
         """Abort both ends."""
+        self._over = True
         for end in (self.client, self.server):
             if end.transport is not None:
                 end.transport.abortConnection()  # type: ignore[attr-defined]
