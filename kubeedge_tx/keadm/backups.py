@@ -26,6 +26,12 @@ def folder_of(here: Places) -> Path:
     return root / "backup" / here.program
 
 
+def report_file(here: Places) -> Path:
+    """Where the last of these is reported; upstream's place for root."""
+    root = Path("/etc/kubeedge") if here.is_system else here.data_dir
+    return root / "upgrade_report.json"
+
+
 def installed(here: Places) -> Record:
     """How the role was installed.
 
@@ -132,11 +138,10 @@ def run(here: Places, record: Record, timeout: float, *, connected: bool) -> Non
     deadline = time.monotonic() + timeout
     start = service.log_size(here)
     service.start(here, record, runtime=_runtime(here))
-    ports = service.wait_until_ready(here, record, deadline, log_from=start)
-    port = ports["metrics"]
+    service.wait_until_ready(here, record, deadline, log_from=start)
     service.wait_for(
         "/readyz",
-        lambda: service.status_page(port, "/readyz")[0] == 200,
+        lambda: service.status_page(here, "/readyz")[0] == 200,
         here,
         record,
         deadline,
@@ -145,7 +150,7 @@ def run(here: Places, record: Record, timeout: float, *, connected: bool) -> Non
     if connected:
         service.wait_for(
             "the connection to the cloud",
-            lambda: is_connected(here),
+            lambda: service.is_connected(here),
             here,
             record,
             deadline,
@@ -153,18 +158,8 @@ def run(here: Places, record: Record, timeout: float, *, connected: bool) -> Non
         )
 
 
-def is_connected(here: Places) -> bool:
-    """Whether an edge that runs is connected to its cloud."""
-    ready = here.ready()
-    if here.role != "edge" or ready is None:
-        return False
-    _, text = service.status_page(ready["ports"]["metrics"], "/metrics")
-    return "\nkubeedge_edgehub_connected 1\n" in text
-
-
 def report(here: Places, event: str, before: str, after: str, error: str = "") -> None:
     """Write how it went, where upstream's edge looks for it."""
-    root = Path("/etc/kubeedge") if here.is_system else here.data_dir
     text = json.dumps(
         {
             "event": event,
@@ -175,7 +170,7 @@ def report(here: Places, event: str, before: str, after: str, error: str = "") -
         },
         indent=2,
     )
-    write(root / "upgrade_report.json", text.encode(), 0o600)
+    write(report_file(here), text.encode(), 0o600)
 
 
 def go_back(

@@ -86,19 +86,15 @@ def agent(here: Places, pid: int | None, cloud: str) -> list[Result]:
         return [
             Result("agent", "fail", f"edgecore does not run; its last words: {why}", "keadm join …")
         ]
-    ready = here.ready()
-    if ready is None:
+    if here.ready() is None:
         return [Result("agent", "fail", f"process {pid} is not ready yet", "see its log")]
-    port = ready["ports"]["metrics"]
-    status, text = service.status_page(port, "/readyz")
+    status, text = service.status_page(here, "/readyz")
     if status != 200:
         return [Result("agent", "fail", f"process {pid}: {text.strip()}", "see its log")]
-    _, metrics = service.status_page(port, "/metrics")
-    connected = "\nkubeedge_edgehub_connected 1\n" in metrics
     return [
         Result("agent", "ok", f"process {pid} is ready"),
         Result("connection", "ok", f"to {cloud}")
-        if connected
+        if service.is_connected(here)
         else Result(
             "connection", "fail", f"none to {cloud}; pods go on without", "see the checks below"
         ),

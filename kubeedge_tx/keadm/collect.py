@@ -193,12 +193,8 @@ def _add_edge(bundle: Bundle, here: Places, holdings: Holdings | None) -> None:
             bundle.add("edgecore/tables", json.dumps(holdings.counts(), indent=2) + "\n")
         except KeadmError as error:
             bundle.add("edgecore/store.error", f"{error}\n")
-    ready = here.ready()
-    if ready is not None:
-        for page in ("readyz", "debug", "metrics"):
-            bundle.add(
-                f"edgecore/{page}", service.status_page(ready["ports"]["metrics"], f"/{page}")[1]
-            )
+    for page in ("readyz", "debug", "metrics") if here.ready() is not None else ():
+        bundle.add(f"edgecore/{page}", service.status_page(here, f"/{page}")[1])
     if config is not None:
         _add_file(bundle, "edgecore/server.crt", joining.cloud_of(here, config).cert_file)
         results = joining.probe(here, config, running=service.pid_of(here) is not None)

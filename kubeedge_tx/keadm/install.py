@@ -44,8 +44,12 @@ def choose_service(wish: bool | None, *, foreground: bool, places: Places) -> st
     if wish and not service.has_systemd():
         why = "this is not root" if os.geteuid() else "systemd does not run this machine"
         raise KeadmError(f"--service: {why}; leave it out for a background process")
+    if wish and not places.is_system:
+        raise KeadmError(
+            "--service: a unit has one name, so it is for the usual place only; leave out "
+            "--data-dir, or --service"
+        )
     if wish is None and not foreground and service.has_systemd():
-        # A unit has one name, so only the installation in the usual place gets it.
         return "systemd" if places.is_system else "process"
     return "systemd" if wish else "process"
 

@@ -237,13 +237,13 @@ def _start(
                 foreground=foreground,
                 runtime=config.modules.edged.runtime,
             )
-            ports = running.ready()
+            running.ready()
             cloud = joining.cloud_of(here, config)
             for what, until in (
                 ("the certificate", lambda: _has_certificate(running, cloud)),
-                ("the connection to the cloud", lambda: _is_connected(ports["metrics"])),
+                ("the connection to the cloud", lambda: service.is_connected(here)),
                 ("the node's registration", lambda: cloudprobes.node_exists(cloud)),
-                ("the node's status", lambda: _is_told(ports["metrics"])),
+                ("the node's status", lambda: _is_told(here)),
             ):
                 service.wait_for(
                     what, until, here, record, running.deadline, log_from=running.log_from
@@ -278,14 +278,9 @@ def _has_certificate(running: install.Running, cloud: cloudprobes.Cloud) -> bool
     return False
 
 
-def _is_connected(port: int) -> bool:
-    status, text = service.status_page(port, "/metrics")
-    return status == 200 and "\nkubeedge_edgehub_connected 1\n" in text
-
-
-def _is_told(port: int) -> bool:
+def _is_told(here: Places) -> bool:
     """Whether the cloud has taken the node's status, which says Ready."""
-    status, text = service.status_page(port, "/debug")
+    status, text = service.status_page(here, "/debug")
     return status == 200 and json.loads(text).get("registered") is True
 
 

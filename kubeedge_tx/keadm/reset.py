@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from kubeedge_tx.errors import ConfigError, KubeError
-from kubeedge_tx.keadm import joining, options, places, service, settings
+from kubeedge_tx.keadm import backups, joining, options, places, service, settings
 from kubeedge_tx.keadm.cluster import Cluster, kubeconfig_of
 from kubeedge_tx.keadm.engine import Engine, EngineError
 from kubeedge_tx.keadm.places import KeadmError, Places, RoleName
@@ -27,6 +27,7 @@ _OURS: Final = (
     "/etc/kubeedge/ca",
     "/etc/kubeedge/certs",
     "/etc/kubeedge/manifests",
+    "/etc/kubeedge/backup",
     "/etc/kubeedge",
     "/var/log/kubeedge",
     "/var/lib/kubelet",
@@ -115,6 +116,7 @@ def _plan(here: Places, namespace: str) -> list[str]:
     lines.append(f"{here.data_dir} and all that is in it")
     if here.is_system:
         lines += [str(here.config_file), f"{here.log_file}*"]
+        lines += [str(path) for path in (backups.folder_of(here),) if path.exists()]
     config = _config(here)
     if here.role == "edge":
         lines += [str(path) for path in _outside(here, config) if path.exists()]
@@ -211,7 +213,8 @@ def _remove(here: Places, more: list[Path]) -> None:
     if record is not None and record.service == "systemd":
         here.unit_file.unlink(missing_ok=True)
         service.systemctl("daemon-reload")
-    files = [here.config_file, *here.log_file.parent.glob(f"{here.log_file.name}*"), *more]
+    kept = [backups.folder_of(here), backups.report_file(here)]
+    files = [here.config_file, *kept, *here.log_file.parent.glob(f"{here.log_file.name}*"), *more]
     for path in files:
         _delete(path)
     # The record goes last: until then the same command can be run again.

@@ -15,8 +15,11 @@ from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from kubeedge_tx.config.types import split_address
+from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.keadm import units
 from kubeedge_tx.keadm.places import KeadmError, Places, Record, write
+from kubeedge_tx.keadm.settings import config_of, read_tree
 
 LOOK: Final = 0.1
 """Seconds between two looks."""
@@ -266,10 +269,20 @@ def reason(places: Places, record: Record, log_from: int = 0) -> str:
     return lines[-1] if lines else "it has logged nothing"
 
 
-def status_page(port: int, path: str, *, timeout: float = 5.0) -> tuple[int, str]:
+def status_page(places: Places, path: str, *, timeout: float = 5.0) -> tuple[int, str]:
     """Ask a role's status port; status 0 if nobody answers."""
+    ready = places.ready()
+    if ready is None:
+        return 0, "it is not ready"
     try:
-        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=timeout) as answer:
+        config = config_of(read_tree(places.config_file, places.role), places.role)
+        bound, _ = split_address(config.common_config.monitor_server.bind_address, "bindAddress")
+    except ConfigError:
+        bound = ""  # changed since the start; the default then
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bound, bound)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{ready['ports']['metrics']}{path}"
+    try:
+        with urlopen(url, timeout=timeout) as answer:
             return answer.status, answer.read().decode()
     except URLError as error:
         code: Any = getattr(error, "code", 0)
@@ -277,6 +290,12 @@ def status_page(port: int, path: str, *, timeout: float = 5.0) -> tuple[int, str
         return int(code), body
     except OSError as error:
         return 0, str(error)
+
+
+def is_connected(places: Places) -> bool:
+    """Whether an edge that runs is connected to its cloud."""
+    _, text = status_page(places, "/metrics")
+    return places.role == "edge" and "\nkubeedge_edgehub_connected 1\n" in text
 
 
 def wait_for(

@@ -68,7 +68,7 @@ def _upgrade(here: Places, package: str | None, venv: Path | None, timeout: floa
     folder = venv.absolute() if venv else _install(here, str(package))
     version = _version(folder)
     _try_config(here, folder)
-    connected = backups.is_connected(here)
+    connected = service.is_connected(here)
     was_running = service.pid_of(here) is not None
     service.end(here)  # first: what is written after the copy would not be in it
     try:

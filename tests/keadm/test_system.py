@@ -72,3 +72,79 @@ class UsualPlacesTests(MachineCase):
             env={**os.environ, "PYTHON": sys.executable},
         )
         return Done(done.returncode, done.stdout)
+
+
+SYSTEMCTL = """#!/bin/bash
+# Does with a unit what keadm relies on; the unit is the real one.
+echo "$@" >>"$SCRATCH/calls"
+unit=${@: -1}
+log=$SCRATCH/$unit.journal
+run() {
+  command=$(sed -n 's/^ExecStart=//p' "/etc/systemd/system/$unit")
+  setsid $command >>"$log" 2>&1 </dev/null &
+  echo $! >"$SCRATCH/$unit.pid"
+}
+end() {
+  pid=$(cat "$SCRATCH/$unit.pid" 2>/dev/null) || return 0
+  kill "$pid" 2>/dev/null
+  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+  rm "$SCRATCH/$unit.pid"
+}
+case $1 in
+  restart) end; run ;;
+  stop) end ;;
+  disable) end ;;
+  is-failed) exit 1 ;;
+esac
+exit 0
+"""
+
+WITH_SYSTEMD = (
+    SCRIPT.partition("keadm init")[0]
+    + """
+export SCRATCH=$scratch PATH=$scratch/bin:$PATH
+mkdir -p "$scratch/run/systemd/system" "$scratch/etc/systemd/system"
+mount --bind "$scratch/run" /run
+files >"$scratch/before"
+keadm init --advertise-address 127.0.0.1
+token=$(keadm gettoken)
+keadm join --cloudcore-ipport 127.0.0.1:10000 --token "$token" --edgenode-name edge-1 \\
+  --runtimetype process
+kubectl --kubeconfig /var/lib/kubeedge/cloudcore/admin.kubeconfig get nodes
+cat /etc/systemd/system/edgecore.service
+keadm backup edge
+keadm rollback edge
+keadm check
+keadm reset --force
+files >"$scratch/after"
+"""
+)
+
+
+@requires("kubectl")
+class SystemdTests(UsualPlacesTests):
+    """``systemctl`` is a script that starts and stops what the unit says."""
+
+    def test_fresh_machine(self) -> None:
+        """With systemd: units are written, enabled, started, and gone after reset."""
+        folder = self.root / "bin"
+        folder.mkdir()
+        (folder / "systemctl").write_text(SYSTEMCTL)
+        (folder / "journalctl").write_text('#!/bin/sh\ncat "$SCRATCH/$2.journal"\n')
+        for program in folder.iterdir():
+            program.chmod(0o755)
+        done = self.keadm_script(WITH_SYSTEMD)
+        self.assertEqual(done.status, 0, done.output)
+        self.assertRegex(done.output, r"edge-1 +Ready +agent,edge")
+        self.assertIn("For logs visit: journalctl -u edgecore.service -b", done.output)
+        self.assertIn("KillMode=process", done.output)
+        calls = (self.root / "calls").read_text()
+        for call in (
+            "daemon-reload",
+            "enable --quiet cloudcore.service",
+            "restart --no-block edgecore.service",
+            "disable --quiet --now edgecore.service",
+        ):
+            self.assertIn(f"{call}\n", calls)
+        before, after = ((self.root / name).read_text() for name in ("before", "after"))
+        self.assertEqual(after, before)
