@@ -126,6 +126,9 @@ class CloudHub(Block, frozen=True, kw_only=True):
     authorization: Authorization = field(default_factory=Authorization)
     ack_window: Positive = 32
     """*Ours.* Objects in flight to an edge of our own kind; a Go edge gets 1."""
+    connect_rate: Positive = 100
+    """*Ours.* Nodes a second that may connect on average, and five times as many at once; the
+    others get 503 and come again. A restarted cloud is not overrun by its edges."""
     legacy_certificates: bool = False
     """*Ours.* Accept edges whose certificate says ``KubeEdge/kubeedge.io`` and no node."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
@@ -33,6 +34,7 @@ from kubeedge_tx.viaduct.channel import (
     Traffic,
     is_accelerated,
 )
+from kubeedge_tx.viaduct.throttle import TokenBucket
 
 TICK: Final = 1.0
 """Seconds between two looks at the deadlines of all sessions."""
@@ -47,6 +49,9 @@ STOP_TIMEOUT: Final = 3.0
 """Seconds edges have to answer the closing handshake when the process stops."""
 
 MAX_WINDOW: Final = 256
+
+CONNECT_BURST: Final = 5
+"""Seconds' worth of connections that are taken at once."""
 
 
 def node_of(transport: Any) -> str | None:
@@ -94,6 +99,10 @@ class Settings(Protocol):
     @property
     def ack_window(self) -> int:
         """Objects in flight to an edge of our own kind."""
+
+    @property
+    def connect_rate(self) -> int:
+        """Nodes a second that may connect on average; five times as many at once."""
 
     @property
     def legacy_certificates(self) -> bool:
@@ -151,6 +160,11 @@ class CloudHub:
             reactor, self._admit, messages, settings=channel_settings, traffic=self.traffic
         )
         self._settings = settings
+        self._admission = TokenBucket(
+            rate=settings.connect_rate,
+            burst=settings.connect_rate * CONNECT_BURST,
+            now=reactor.seconds(),
+        )
         self._context_factory = context_factory
         self._identify = identify
         self._syncpoint = syncpoint
@@ -271,6 +285,13 @@ class CloudHub:
             raise HandshakeRefused(403, f"the client certificate is that of node {proved}")
         if self._stopping is not None:
             raise HandshakeRefused(503, "the cloud is stopping")
+        now = self.clock.seconds()
+        if not self._admission.take(now):
+            raise HandshakeRefused(
+                503,
+                "too many nodes connect at once; try again in "
+                f"{math.ceil(self._admission.delay(now))} s",
+            )
         if not self.sessions.has_room(node):
             raise HandshakeRefused(
                 503, f"the limit of {self._settings.node_limit} nodes is reached"

@@ -34,6 +34,7 @@ class Settings:
     node_limit: int = 3
     keepalive_interval: int = 30
     ack_window: int = 32
+    connect_rate: int = 100
     legacy_certificates: bool = False
 
 

@@ -50,6 +50,17 @@ class HandshakeTests(HubCase):
         """Streams are not served on this port."""
         self.refused("400", "ConnectionUse", headers={"Connectionuse": "str"})
 
+    def test_storm(self) -> None:
+        """More nodes at once than five seconds' worth are asked to come again, and may then."""
+        self.hub = self.make_hub(connect_rate=1, node_limit=10)
+        for number in range(5):
+            self.successResultOf(self.dial(f"edge-{number}").opening)
+        text = str(self.failureResultOf(self.dial("edge-5").opening, HandshakeFailed).value)
+        self.assertIn("503", text)
+        self.assertIn("try again in 1 s", text)
+        self.clock.advance(1.0)
+        self.successResultOf(self.dial("edge-5").opening)
+
     def test_node_limit(self) -> None:
         """One node too many is refused; a node that is connected may connect anew."""
         for number in range(3):
