@@ -1,6 +1,7 @@
-"""Kubernetes quantities: ``250m``, ``1.5``, ``64Mi``, ``1e3``.
+"""Kubernetes quantities: ``100m``, ``1.5Gi``, ``1e3``; their value and their canonical form.
 
-Source: ``k8s.io/apimachinery/pkg/api/resource/quantity.go``.
+Source: ``k8s.io/apimachinery/pkg/api/resource/quantity.go``: no fraction digits, the largest
+exponent that leaves an integer, at most nano precision (rounded up).
 """
 
 from __future__ import annotations
@@ -8,43 +9,38 @@ from __future__ import annotations
 import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
-_SCALES: Final = {
-    "n": Fraction(1, 10**9),
-    "u": Fraction(1, 10**6),
-    "m": Fraction(1, 1000),
-    "": Fraction(1),
-    "k": Fraction(10**3),
-    "M": Fraction(10**6),
-    "G": Fraction(10**9),
-    "T": Fraction(10**12),
-    "P": Fraction(10**15),
-    "E": Fraction(10**18),
-    "Ki": Fraction(2**10),
-    "Mi": Fraction(2**20),
-    "Gi": Fraction(2**30),
-    "Ti": Fraction(2**40),
-    "Pi": Fraction(2**50),
-    "Ei": Fraction(2**60),
-}
 _FORM: Final = re.compile(
-    r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:[eE]([+-]?[0-9]{1,3})|([KMGTPE]i|[numkMGTPE])?)",
-    re.ASCII,
+    r"([+-]?)(\d+(?:\.\d*)?|\.\d+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?\d+|)\Z", re.ASCII
 )
+_LOOSE: Final = re.compile(r"([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)\Z")
+_BINARY: Final = ("Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_DECIMAL: Final = {-9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P"} | {
+    18: "E"
+}
+_POWER: Final = {suffix: power for power, suffix in _DECIMAL.items()}
+_MAX_EXPONENT: Final = 30
+_MAX_LENGTH: Final = 64
+
+FORMAT_MESSAGE: Final = (
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+)
+SUFFIX_MESSAGE: Final = "unable to parse quantity's suffix"
 
 
 def parse(quantity: str | int | float) -> Fraction:
-    """Read a quantity exactly.
+    """Read a quantity, rounded up to a nano.
 
+    :param quantity: a number counts as its text does, as in YAML.
     :raises ValueError: it has another form; the text quotes it.
     """
-    match = _FORM.fullmatch(str(quantity).strip())
-    if match is None:
-        raise ValueError(f"{str(quantity)[:64]!r} is not a quantity such as 250m or 64Mi")
-    number, exponent, suffix = match.groups()
-    scale = Fraction(10) ** int(exponent) if exponent else _SCALES[suffix or ""]
-    return Fraction(number) * scale
+    text = str(quantity)
+    try:
+        return _parts(text)[0]
+    except ValueError:
+        raise ValueError(f"{text[:_MAX_LENGTH]!r} is not a quantity such as 250m or 64Mi") from None
 
 
 def whole(quantity: str | int | float) -> int:
@@ -65,3 +61,55 @@ def divided(quantity: str | int | float, divisor: str | int | float) -> int:
     """
     by = parse(divisor) if divisor not in ("", None) else Fraction(1)
     return math.ceil(parse(quantity) / (by or 1))
+
+
+def _parts(text: str) -> tuple[Fraction, str]:
+    match = _FORM.match(text) if len(text) <= _MAX_LENGTH else None
+    if match is None:
+        raise ValueError(SUFFIX_MESSAGE if _LOOSE.match(text) else FORMAT_MESSAGE)
+    sign, digits, suffix = match.groups()
+    number = Fraction(digits.rstrip(".") if not digits.startswith(".") else "0" + digits)
+    if suffix.endswith("i"):
+        number *= 1024 ** (_BINARY.index(suffix) + 1)
+        style = "binary"
+    elif suffix[:1] in ("e", "E") and len(suffix) > 1:
+        exponent = int(suffix[1:])
+        if abs(exponent) > _MAX_EXPONENT:
+            raise ValueError(SUFFIX_MESSAGE)
+        number *= Fraction(10) ** exponent
+        style = "exponent"
+    else:
+        number *= Fraction(10) ** _POWER[suffix]
+        style = "decimal"
+    if sign == "-":
+        number = -number
+    nano = number * 10**9
+    if nano.denominator != 1:
+        number = Fraction(-(-nano.numerator // nano.denominator), 10**9)
+    return number, style
+
+
+@lru_cache(maxsize=2048)
+def canonical(text: str) -> str:
+    """Write a quantity as the API server would give it back.
+
+    :raises ValueError: it is none; the text is the API server's.
+    """
+    number, style = _parts(text)
+    if number == 0:
+        return "0"
+    if style == "binary" and number.denominator == 1 and abs(number) >= 1024:
+        whole = number.numerator
+        power = 0
+        while power < len(_BINARY) and whole % 1024 == 0:
+            whole //= 1024
+            power += 1
+        return f"{whole}{_BINARY[power - 1]}" if power else str(whole)
+    power = -9
+    whole = (number * 10**9).numerator
+    while whole % 1000 == 0 and power < 18:
+        whole //= 1000
+        power += 3
+    if style == "exponent":
+        return f"{whole}e{power}" if power else str(whole)
+    return f"{whole}{_DECIMAL[power]}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from kubeedge_tx.api.quantity import parse
 from kubeedge_tx.apiserver import names
 from kubeedge_tx.apiserver.fielderrors import (
     NOT_FOUND,
@@ -20,7 +21,6 @@ from kubeedge_tx.apiserver.fielderrors import (
     one_of,
     required,
 )
-from kubeedge_tx.apiserver.quantity import parse
 
 Errors = Iterator[FieldError]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from kubeedge_tx.apiserver.quantity import parse
+from kubeedge_tx.api.quantity import parse
 
 Object = dict[str, Any]
 

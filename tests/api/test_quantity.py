@@ -28,6 +28,8 @@ class QuantityTests(SynchronousTestCase):
             "100n": Fraction(1, 10**7),
             "3k": Fraction(3000),
             "-1": Fraction(-1),
+            "-.5": Fraction(-1, 2),
+            "+3": Fraction(3),
         }.items():
             self.assertEqual(quantity.parse(text), value, text)
 

@@ -6,30 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase as TestCase
 
-from kubeedge_tx.apiserver.quantity import canonical, parse
+from kubeedge_tx.api.quantity import canonical, parse
 
 SUFFIXES = st.sampled_from(["", "n", "u", "m", "k", "M", "G", "T", "Ki", "Mi", "Gi", "e3", "E-2"])
 NUMBERS = st.decimals(-9999, 9999, places=3).map(lambda number: f"{number:f}")
 QUANTITIES = st.builds(lambda number, suffix: number + suffix, NUMBERS, SUFFIXES)
 
 
-class QuantityTests(TestCase):
-    def test_values(self) -> None:
-        """Suffixes multiply as Kubernetes says."""
-        for text, value in (
-            ("1", 1),
-            ("100m", Fraction(1, 10)),
-            ("1.5Gi", 1536 * 1024**2),
-            ("2k", 2000),
-            ("1E", 10**18),
-            ("1e3", 1000),
-            ("1E3", 1000),
-            ("-.5", Fraction(-1, 2)),
-            ("5.", 5),
-            ("+3", 3),
-        ):
-            self.assertEqual(parse(text), value, text)
-
+class CanonicalQuantityTests(TestCase):
     def test_canonical(self) -> None:
         """The shortest form without a fraction, in the unit system it came in."""
         for text, shown in (
@@ -48,9 +32,10 @@ class QuantityTests(TestCase):
             self.assertEqual(canonical(text), shown, text)
 
     def test_errors(self) -> None:
-        """What is no quantity is refused with the server's text."""
+        """What is no quantity is refused with the API server's text."""
         for text in ("", "x", "1 Gi", "1.2.3", "Gi", "1e", "1KI", "--1", "1e999999999", "9" * 99):
-            self.assertRaises(ValueError, parse, text)
+            error = self.assertRaises(ValueError, canonical, text)
+            self.assertIn("quantit", str(error))
 
     @given(QUANTITIES)
     def test_laws(self, text: str) -> None:
