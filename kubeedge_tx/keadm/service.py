@@ -66,8 +66,13 @@ def _is_role(pid: int, places: Places) -> bool:
     """Whether that process is this role's: pids are given to others after a while."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return False
+    if words == [b""]:
+        # A program that is just being started has no command line for a moment, and nor has
+        # one that has ended (Z), or a thread of the kernel (whose parent is 2).
+        return status[0] not in (b"Z", b"X") and status[1] != b"2"
     return places.plugin.encode() in words and os.fsencode(places.data_dir) in words
 
 
