@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.edgecore import EdgeCoreConfig, seconds
-from kubeedge_tx.config.loader import dump, load, load_file
+from kubeedge_tx.config.loader import changed_keys, dump, load, load_file
 from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import ConfigError
 
@@ -77,6 +77,16 @@ class LoaderTests(SynchronousTestCase):
         """What a file switches on and this version does not have is listed."""
         config = load("modules: {cloudStream: {enable: true}}", CloudCoreConfig, "f")
         self.assertEqual(config.not_in_this_version(), ["modules.cloudStream"])
+
+    def test_changed_keys(self) -> None:
+        """Two configurations differ in the keys that are named, by their paths."""
+        text = "modules: {cloudHub: {nodeLimit: 7, websocket: {port: 1}}}"
+        old, new = CloudCoreConfig(), load(text, CloudCoreConfig, "f")
+        self.assertEqual(
+            changed_keys(old, new),
+            {"modules.cloudHub.nodeLimit", "modules.cloudHub.websocket.port"},
+        )
+        self.assertEqual(changed_keys(old, old), set())
 
     def test_durations(self) -> None:
         """Go durations are read as seconds."""

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.observe.httpd import StatusServer
-from kubeedge_tx.observe.logs import observer
+from kubeedge_tx.observe.logs import Levels, observer
 from kubeedge_tx.observe.metrics import Metrics
 
 reactor: Any = global_reactor
@@ -119,3 +119,27 @@ class LogTests(SynchronousTestCase):
             log.failure("could not do it")
         self.assertIn("ValueError: 7", stream.getvalue())
         self.assertNotIn("hunter2'", stream.getvalue())
+
+
+class LevelTests(SynchronousTestCase):
+    """What is logged can be changed at any time, for each part."""
+
+    def test_parts(self) -> None:
+        """A part with a level of its own says more, or less, than the others."""
+        stream = io.StringIO()
+        levels = Levels("info", {"edge.edgehub": "debug", "cloud": "error"})
+        write = observer(stream, level="info", form="text", levels=levels)
+
+        def said() -> list[str]:
+            stream.seek(0)
+            stream.truncate()
+            for part in ("kubeedge_tx.edge.edgehub.hub", "kubeedge_tx.cloud.core", "twisted.web"):
+                log = Logger(part, observer=write)
+                log.debug("debug of {part}", part=part)
+                log.info("info of {part}", part=part)
+            return [line.rpartition(": ")[2] for line in stream.getvalue().splitlines()]
+
+        hub = "kubeedge_tx.edge.edgehub.hub"
+        self.assertEqual(said(), [f"debug of {hub}", f"info of {hub}"])
+        levels.set("info", {})
+        self.assertEqual(said(), [f"info of {hub}", "info of kubeedge_tx.cloud.core"])

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import TokenError
-from kubeedge_tx.security.token import expiry, make_token, split_token, verify_ca, verify_jwt
+from kubeedge_tx.security.token import (
+    expiry,
+    is_revoked,
+    jwt_id,
+    make_token,
+    split_token,
+    token_id,
+    verify_ca,
+    verify_jwt,
+)
 
 CA = b"the CA's DER"
 KEY = b"the CA's private key, thirty-two bytes or more" * 2
@@ -27,6 +36,28 @@ class TokenTests(SynchronousTestCase):
         self.assertEqual(claims, {"exp": 2_000_000_000})
         self.assertEqual(pyjwt.get_unverified_header(jwt), {"alg": "HS256", "typ": "JWT"})
         self.assertEqual(expiry(token), 2_000_000_000)
+
+    def test_identity(self) -> None:
+        """A token may have an id; one without has the beginning of its hash instead."""
+        token = make_token(CA, KEY, 2_000_000_000, "abc")
+        claims = pyjwt.decode(
+            split_token(token)[1], KEY, algorithms=["HS256"], options={"verify_exp": False}
+        )
+        self.assertEqual(claims, {"exp": 2_000_000_000, "jti": "abc"})
+        self.assertEqual(token_id(token), "abc")
+        plain = make_token(CA, KEY, 2_000_000_000)
+        jwt = split_token(plain)[1]
+        self.assertEqual(token_id(plain), hashlib.sha256(jwt.encode()).hexdigest()[:12])
+        self.assertEqual(jwt_id(jwt), token_id(plain))
+        for bad in ("", "a", "a.b.c", "....", "e30"):
+            with self.assertRaises(TokenError):
+                jwt_id(bad)
+
+    def test_notes(self) -> None:
+        """Only a note that says so revokes; a damaged one does not lock anybody out."""
+        self.assertTrue(is_revoked(b'{"created":1,"expires":9,"revoked":5}'))
+        for note in (b'{"created":1,"expires":9}', b"", b"[]", b"\xff", b"[" * 9999):
+            self.assertFalse(is_revoked(note))
 
     def test_other_makers(self) -> None:
         """Tokens of the three HMAC algorithms, with or without an end, are accepted."""

@@ -201,6 +201,29 @@ class IssuingTests(SynchronousTestCase):
         found = made.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         self.assertEqual(tuple(found.value), mine)
 
+    def test_revoked(self) -> None:
+        """A token that was revoked is refused by its id; the others stay good."""
+        authority = self.authority
+        ends = int(NOW.timestamp()) + 3600
+        bad, good = (
+            split_token(make_token(authority.cert_der, authority.key_der, ends, identity))[1]
+            for identity in ("bad", "good")
+        )
+        issuer = Issuer(
+            authority,
+            self.cloud,
+            signing_days=365,
+            grace_days=30,
+            legacy=False,
+            revoked=lambda identity: identity == "bad",
+        )
+        with self.assertRaises(Refused) as caught:
+            issuer.issue(replace(self.by_token, authorization=f"Bearer {bad}"), NOW)
+        self.assertEqual(caught.exception.code, 401)
+        self.assertIn("the token bad was revoked", str(caught.exception))
+        issued = issuer.issue(replace(self.by_token, authorization=f"Bearer {good}"), NOW)
+        self.assertEqual(issued.by, "token")
+
     @given(
         st.binary(max_size=200), st.text(max_size=60), st.text(max_size=60), st.text(max_size=60)
     )

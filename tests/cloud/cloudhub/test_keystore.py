@@ -359,6 +359,19 @@ class JoinTokenTests(KeyStoreCase):
             self.advance(delay)
         self.assertEqual(service.token, self.stored())
 
+    def test_refreshed(self) -> None:
+        """Asked to look again, it makes a deleted token anew and goes on with another period."""
+        service = self.tokens()
+        service.startService()
+        self.put("tokensecret", tokendata=b"")
+        service.refresh(1)
+        verify_jwt(split_token(self.stored())[1], self.authority.key_der, self.now + 7199)
+        first = self.stored()
+        self.advance(3600)
+        self.assertNotEqual(self.stored(), first)
+        self.successResultOf(service.stopService())
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_stop(self) -> None:
         """A stopped service leaves no timer behind."""
         service = self.tokens()
