@@ -12,9 +12,10 @@ from typing import Any, Final, cast
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.python.failure import Failure
 
+from kubeedge_tx.api.timestamps import rfc3339, seconds_since_1970
 from kubeedge_tx.apiserver import status
 from kubeedge_tx.apiserver.kinds import is_released
-from kubeedge_tx.apiserver.meta import Object, replaced, rfc3339, seconds
+from kubeedge_tx.apiserver.meta import Object, replaced
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.verbs import Verbs
@@ -174,7 +175,7 @@ class Deletion:
     def _marked(self, item: Item, period: int) -> Object:
         metadata = item.obj["metadata"]
         now = self._verbs.now()
-        started = seconds(metadata.get("deletionTimestamp"))
+        started = seconds_since_1970(metadata.get("deletionTimestamp"))
         if started is None:
             due = now + period
         else:

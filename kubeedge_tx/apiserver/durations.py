@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubeedge_tx.apiserver.timestamps import parse_time
+from kubeedge_tx.api.timestamps import parse_time
 
 
 def human(seconds: float) -> str:

@@ -9,7 +9,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from kubeedge_tx.apiserver.meta import Object, rfc3339, seconds
+from kubeedge_tx.api.timestamps import rfc3339, seconds_since_1970
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.status import ApiError
 from kubeedge_tx.apiserver.verbs import Verbs
@@ -113,4 +114,4 @@ def _last(event: Object) -> float:
         event.get("eventTime"),
         series.get("lastObservedTime"),
     )
-    return max((t for t in map(seconds, times) if t is not None), default=0.0)
+    return max((t for t in map(seconds_since_1970, times) if t is not None), default=0.0)

@@ -18,7 +18,7 @@ from functools import cache, lru_cache
 from typing import Any, Final
 
 from kubeedge_tx.api import quantity
-from kubeedge_tx.apiserver.timestamps import format_time, parse_time
+from kubeedge_tx.api.timestamps import format_time, parse_time
 from kubeedge_tx.apiserver.types import Field, builtin_types
 from kubeedge_tx.errors import KubeEdgeError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from kubeedge_tx.apiserver.meta import Object, rfc3339
+from kubeedge_tx.api.timestamps import rfc3339
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.registry import KindInfo
 
 VERSION_REQUIRED: Final = ("leases", "customresourcedefinitions")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from kubeedge_tx.apiserver.registry import KindInfo
@@ -34,26 +33,6 @@ SYSTEM: Final = (
     "deletionGracePeriodSeconds",
 )
 """What the server alone sets."""
-
-
-def rfc3339(now: float) -> str:
-    """A time in seconds since 1970 as ``2026-11-24T08:03:59Z``."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def rfc3339_micro(now: float) -> str:
-    """A time as ``2026-11-24T08:03:59.000000Z``, the form of Lease times."""
-    return datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def seconds(text: object) -> float | None:
-    """Read a time back; ``None`` if it is none."""
-    if not isinstance(text, str):
-        return None
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
 
 
 def arrange(info: KindInfo, metadata: Object, rest: Object) -> Object:

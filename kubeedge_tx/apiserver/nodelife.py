@@ -14,9 +14,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from kubeedge_tx.api.resources import NODE_LEASE_NAMESPACE
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.apiserver.deletion import DeleteOptions, Deletion
 from kubeedge_tx.apiserver.eventlog import EventRecorder
-from kubeedge_tx.apiserver.meta import Object, rfc3339
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
 from kubeedge_tx.apiserver.status import ApiError
 from kubeedge_tx.apiserver.verbs import Verbs

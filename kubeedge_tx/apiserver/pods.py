@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.apiserver import status
-from kubeedge_tx.apiserver.meta import Object, replaced, rfc3339
+from kubeedge_tx.apiserver.meta import Object, replaced
 from kubeedge_tx.apiserver.registry import KindInfo
 from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.verbs import Verbs

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from kubeedge_tx.api.timestamps import format_time
 from kubeedge_tx.apiserver import godecode
-from kubeedge_tx.apiserver.timestamps import format_time
 from kubeedge_tx.apiserver.types import KINDS, Field, TypeTable, builtin_types
 from kubeedge_tx.errors import KubeEdgeError
 

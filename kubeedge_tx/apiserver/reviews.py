@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.apiserver import fielderrors, status
 from kubeedge_tx.apiserver.auth import Authenticator, Authorizer, User
-from kubeedge_tx.apiserver.meta import Object, rfc3339
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
 from kubeedge_tx.apiserver.shelf import Item
 from kubeedge_tx.apiserver.store import ObjectStore

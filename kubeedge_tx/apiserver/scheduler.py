@@ -8,9 +8,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.apiserver import placement, pods
 from kubeedge_tx.apiserver.eventlog import EventRecorder
-from kubeedge_tx.apiserver.meta import Object, rfc3339
+from kubeedge_tx.apiserver.meta import Object
 from kubeedge_tx.apiserver.podindex import PodIndex
 from kubeedge_tx.apiserver.shelf import DELETED, Event, Item
 from kubeedge_tx.apiserver.status import ApiError

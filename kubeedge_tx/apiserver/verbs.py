@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred, succeed
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.apiserver import fielderrors, kinds, status
 from kubeedge_tx.apiserver.content import Content
-from kubeedge_tx.apiserver.meta import SYSTEM, Object, arrange, rfc3339
+from kubeedge_tx.apiserver.meta import SYSTEM, Object, arrange
 from kubeedge_tx.apiserver.registry import KindInfo, Registry
 from kubeedge_tx.apiserver.services import ServiceAddresses
 from kubeedge_tx.apiserver.shelf import Item

@@ -9,9 +9,9 @@ Source: docs.docker.com, Engine API v1.41.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from kubeedge_tx.api.timestamps import seconds_since_1970
 from kubeedge_tx.runtime.images import ImageName, parse_image
 from kubeedge_tx.runtime.interfaces import (
     ContainerSpec,
@@ -273,12 +273,7 @@ def seconds(stamp: str) -> float:
     """Read an RFC 3339 time; Go's zero time is 0."""
     if not stamp or stamp.startswith("0001-"):
         return 0.0
-    match = re.fullmatch(r"([\dT:-]+)(\.\d+)?(Z|[+-]\d\d:\d\d)", stamp)
-    if match is None:
-        return 0.0
-    zone = "+00:00" if match[3] == "Z" else match[3]
-    whole = datetime.fromisoformat(match[1] + zone).astimezone(UTC).timestamp()
-    return whole + float(match[2] or 0)
+    return seconds_since_1970(stamp) or 0.0
 
 
 def clean_error(text: str) -> str:

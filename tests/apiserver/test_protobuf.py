@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase as TestCase
 
+from kubeedge_tx.api.timestamps import parse_time
 from kubeedge_tx.apiserver.protobuf import MAGIC, ProtobufError, decode_object
-from kubeedge_tx.apiserver.timestamps import parse_time
 from kubeedge_tx.apiserver.types import KINDS, builtin_types
 from tests.apiserver.recordings import KUBECTL, exchanges, objects
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase as TestCase
 
+from kubeedge_tx.api.timestamps import parse_time
 from kubeedge_tx.apiserver import jsonpath
 from kubeedge_tx.apiserver.durations import human, since
 from kubeedge_tx.apiserver.registry import BUILT_IN, KindInfo, custom_kinds
 from kubeedge_tx.apiserver.tables import to_table
-from kubeedge_tx.apiserver.timestamps import parse_time
 from tests.apiserver.recordings import KUBECTL, exchanges, objects, plain
 
 NOW = 1_795_507_500.0

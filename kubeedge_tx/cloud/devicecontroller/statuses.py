@@ -19,13 +19,14 @@ from twisted.logger import Logger
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.devices import Key, Problem, device_id, node_name, properties
 from kubeedge_tx.api.resources import DEVICES, DEVICESTATUSES, EVENTS
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.beehive.workers import KeyedWorkers
 from kubeedge_tx.cloud.devicecontroller.draft import Draft
 from kubeedge_tx.cloud.devicecontroller.plans import Plan, Verb, make_plan
 from kubeedge_tx.cloud.devicecontroller.plans import owner as owner_of
 from kubeedge_tx.cloud.devicecontroller.reports import Seen, Verdict
-from kubeedge_tx.cloud.devicecontroller.troubles import Troubles, rfc3339
+from kubeedge_tx.cloud.devicecontroller.troubles import Troubles
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
 from kubeedge_tx.observe.metrics import Metrics
@@ -230,7 +231,7 @@ class Statuses:
         return cached if newer else known
 
     def _plan(self, entry: _Entry) -> Plan:
-        now = rfc3339(self._now_ms())
+        now = rfc3339(self._now_ms() / 1000)
         current = self._current(entry)
         plan = make_plan(entry.key, current, entry.device, entry.draft, now, self._deadband)
         if plan.verb is not Verb.NOTHING or entry.device is None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import DEVICES, EVENTS
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.cloud.devicecontroller.draft import OF_THE_SPEC, new_problems
 
 PAUSE: Final = 300.0
@@ -17,11 +17,6 @@ GRACE: Final = 5.0
 """Seconds that a model may come after its device before an Event says that it is missing."""
 _MOST: Final = 256
 """Kinds of trouble of one device whose last Event is remembered."""
-
-
-def rfc3339(now_ms: int) -> str:
-    """Write a time as Kubernetes does."""
-    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +36,7 @@ class Trouble:
         :param number: sets it apart from others of the same millisecond.
         """
         namespace, name = meta.key(device)
-        now = rfc3339(now_ms)
+        now = rfc3339(now_ms / 1000)
         return {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,

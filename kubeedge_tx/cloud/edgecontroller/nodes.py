@@ -6,7 +6,6 @@ Source: KubeEdge ``cloud/pkg/edgecontroller/controller/upstream.go``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +13,7 @@ from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import EDGE_ROLE_LABEL, LEASES, NODE_LEASE_NAMESPACE, NODES
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
 from kubeedge_tx.cloud.edgecontroller.answers import Request, refusal
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
@@ -36,11 +36,6 @@ def is_kubernetes_label(label: str) -> bool:
     """Tell whether a label is of the family that a node may not set on itself."""
     prefix, slash, _ = label.rpartition("/")
     return bool(slash) and (prefix == "kubernetes.io" or prefix.endswith(".kubernetes.io"))
-
-
-def rfc3339(now_ms: int) -> str:
-    """Write a time as Kubernetes does."""
-    return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class NodeReports:
@@ -221,8 +216,8 @@ class NodeReports:
         endpoint = meta.mapping(live, "daemonEndpoints", "kubeletEndpoint")
         if endpoint.get("Port"):  # the tunnel's, which cloudstream wrote
             status["daemonEndpoints"] = {"kubeletEndpoint": dict(endpoint)}
-        now = self._now_ms()
-        oldest = rfc3339(now - int(timedelta(seconds=HEARTBEAT_SECONDS).total_seconds()) * 1000)
+        now = self._now_ms() / 1000
+        oldest = rfc3339(now - HEARTBEAT_SECONDS)
         status["conditions"] = [
             condition
             if str(condition.get("lastHeartbeatTime") or "") >= oldest

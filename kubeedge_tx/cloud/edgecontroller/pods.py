@@ -15,10 +15,11 @@ from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import PODS
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
 from kubeedge_tx.cloud.edgecontroller.answers import Request, refusal
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
-from kubeedge_tx.cloud.edgecontroller.nodes import CONFLICTS, rfc3339
+from kubeedge_tx.cloud.edgecontroller.nodes import CONFLICTS
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
 
@@ -198,7 +199,7 @@ class PodReports:
         self, request: Request, pod: dict[str, Any], given: Mapping[str, Any]
     ) -> dict[str, Any]:
         for attempt in range(CONFLICTS):
-            status = merged_status(pod, given, rfc3339(self._now_ms()))
+            status = merged_status(pod, given, rfc3339(self._now_ms() / 1000))
             try:
                 return await self._client.update(
                     PODS,

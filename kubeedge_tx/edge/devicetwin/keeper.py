@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -196,13 +195,6 @@ class Keeper:
             paper = {**self.base(), "twin": twins, "delta": wanted}
             papers += [(topics.update_delta(name), paper) for name in device.names]
         return papers
-
-    def rfc3339(self, now: int) -> str:
-        """A time as Kubernetes writes it.
-
-        :param now: milliseconds.
-        """
-        return datetime.fromtimestamp(now // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def without_empty(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from twisted.logger import Logger
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.edge.devicetwin import topics
 from kubeedge_tx.edge.devicetwin.attributes import attribute_body
 from kubeedge_tx.edge.devicetwin.devices import Device
@@ -176,7 +177,7 @@ class Requests:
         now = keeper.now_ms()
         device.state = state
         if state.lower() in _SEEN:
-            device.last_online = keeper.rfc3339(now)
+            device.last_online = rfc3339(now / 1000)
         told = {
             "name": device.name,
             "state": device.state,

@@ -9,11 +9,11 @@ from typing import Final
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
 from kubeedge_tx.edge.edged import podspec
 from kubeedge_tx.edge.edged.objects import Objects
 from kubeedge_tx.edge.edged.podspec import Json
-from kubeedge_tx.edge.edged.status import timestamp
 
 _REMEMBERED: Final = 1024
 """Events whose repeats are counted instead of sent anew."""
@@ -72,7 +72,7 @@ class EventRecorder:
             event = self._new(pod, kind, reason, message, container, now)
         else:
             operation = names.UPDATE
-            event = {**event, "count": event["count"] + 1, "lastTimestamp": timestamp(now)}
+            event = {**event, "count": event["count"] + 1, "lastTimestamp": rfc3339(now)}
         self._seen[key] = event
         while len(self._seen) > _REMEMBERED:
             forgotten, _ = self._seen.popitem(last=False)
@@ -108,8 +108,8 @@ class EventRecorder:
             "reason": reason,
             "message": message[:1024],
             "source": {"component": "kubelet", "host": self._node},
-            "firstTimestamp": timestamp(now),
-            "lastTimestamp": timestamp(now),
+            "firstTimestamp": rfc3339(now),
+            "lastTimestamp": rfc3339(now),
             "count": 1,
             "type": kind,
             "eventTime": None,

@@ -6,12 +6,12 @@ Source: ``k8s.io/component-helpers/apimachinery/lease/controller.go``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
 from twisted.logger import Logger
 
 from kubeedge_tx.api.resources import NODE_LEASE_NAMESPACE
+from kubeedge_tx.api.timestamps import rfc3339_micro
 from kubeedge_tx.beehive import names
 from kubeedge_tx.edge.edged.objects import Objects
 from kubeedge_tx.edge.edged.podspec import Json
@@ -81,7 +81,6 @@ class NodeLease:
             metadata["ownerReferences"] = [
                 {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": node_uid}
             ]
-        now = datetime.fromtimestamp(self._wall_clock(), UTC)
         return {
             **lease,
             "metadata": metadata,
@@ -89,6 +88,6 @@ class NodeLease:
                 **(lease.get("spec") or {}),
                 "holderIdentity": self._node,
                 "leaseDurationSeconds": self._seconds,
-                "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+                "renewTime": rfc3339_micro(self._wall_clock()),
             },
         }

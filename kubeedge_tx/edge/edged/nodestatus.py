@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.edge.edged.machine import Machine, Usage
 from kubeedge_tx.edge.edged.podspec import Json
 from kubeedge_tx.edge.edged.settings import NodeSettings
-from kubeedge_tx.edge.edged.status import timestamp
 
 KUBERNETES_VERSION: Final = "v1.32.10"
 """The kubelet that this agent behaves like."""
@@ -203,8 +203,8 @@ def _conditions(usage: Usage, engine: Engine, previous: Json, now: float) -> lis
             {
                 "type": condition["type"],
                 "status": condition["status"],
-                "lastHeartbeatTime": timestamp(now),
-                "lastTransitionTime": since or timestamp(now),
+                "lastHeartbeatTime": rfc3339(now),
+                "lastTransitionTime": since or rfc3339(now),
                 "reason": condition["reason"],
                 "message": condition["message"],
             }

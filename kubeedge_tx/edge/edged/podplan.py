@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from kubeedge_tx.api.timestamps import seconds_since_1970
 from kubeedge_tx.edge.edged import podspec
 from kubeedge_tx.edge.edged.backoff import Backoff, spelled
 from kubeedge_tx.edge.edged.podspec import Json
-from kubeedge_tx.edge.edged.status import ProbeFlags, Waiting, newest, read_timestamp
+from kubeedge_tx.edge.edged.status import ProbeFlags, Waiting, newest
 from kubeedge_tx.runtime.interfaces import ContainerState, PodState
 
 SHOW_ERROR_SECONDS: Final = 5.0
@@ -217,7 +218,7 @@ def _wind_up(state: PodState | None, view: View, made: Plan) -> None:
 
 def _deadline_passed(pod: Json, view: View, made: Plan) -> bool:
     allowed = podspec.spec(pod).get("activeDeadlineSeconds")
-    since = read_timestamp(view.started_at)
+    since = seconds_since_1970(view.started_at)
     if allowed is None or since is None:
         return False
     if view.now >= since + float(allowed):

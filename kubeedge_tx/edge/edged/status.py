@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
+from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.edge.edged import podspec
 from kubeedge_tx.edge.edged.podspec import Json
 from kubeedge_tx.runtime.interfaces import ContainerState, PodState
@@ -63,21 +63,6 @@ class Observed:
     verdict: Verdict | None = None
 
 
-def timestamp(seconds: float) -> str:
-    """Write a wall-clock time as Kubernetes does, in whole seconds of UTC."""
-    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def read_timestamp(text: str | None) -> float | None:
-    """Read an RFC 3339 time; ``None`` for none and for anything else."""
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-    except ValueError:
-        return None
-
-
 def pod_status(pod: Json, previous: Json, seen: Observed) -> Json:
     """Compute the status.
 
@@ -107,7 +92,7 @@ def pod_status(pod: Json, previous: Json, seen: Observed) -> Json:
     if reason and reason.reason:
         status["reason"] = reason.reason
         status["message"] = reason.message
-    status["startTime"] = previous.get("startTime") or timestamp(seen.now)
+    status["startTime"] = previous.get("startTime") or rfc3339(seen.now)
     status["hostIP"] = seen.host_ip
     status["hostIPs"] = [{"ip": seen.host_ip}]
     if ip := _pod_ip(pod, seen):
@@ -238,7 +223,7 @@ def _container_status(
 
 def _of_attempt(attempt: ContainerState, seen: Observed) -> Json:
     if attempt.state == "running":
-        state: Json = {"running": {"startedAt": timestamp(attempt.started_at)}}
+        state: Json = {"running": {"startedAt": rfc3339(attempt.started_at)}}
     elif attempt.state == "exited" or attempt.error:
         state = {"terminated": _terminated(attempt, seen)}
     else:
@@ -303,8 +288,8 @@ def _terminated(attempt: ContainerState, seen: Observed) -> Json:
         "reason": reason,
         "message": seen.messages.get(attempt.id) or attempt.error,
         "signal": attempt.signal,
-        "startedAt": timestamp(attempt.started_at or attempt.created_at),
-        "finishedAt": timestamp(attempt.finished_at or attempt.created_at),
+        "startedAt": rfc3339(attempt.started_at or attempt.created_at),
+        "finishedAt": rfc3339(attempt.finished_at or attempt.created_at),
         "containerID": f"{seen.runtime}://{attempt.id}",
     }
     return {name: value for name, value in ending.items() if value or name == "exitCode"}
@@ -354,6 +339,12 @@ def _phase(pod: Json, inits: list[Json], mains: list[Json], *, ended: bool) -> s
             stopped += 1
         else:
             waiting += 1
+    if mains and not running and all("terminated" in each["state"] for each in mains):
+        # Nothing will start an init container now, even one of which no trace is left.
+        if succeeded == stopped and policy != "Always":
+            return "Succeeded"
+        if policy == "Never":
+            return "Failed"
     if pending or waiting:
         return "Pending"
     if stopped and not running and (ended or policy != "Always"):
@@ -420,7 +411,7 @@ def _condition(
         "type": kind,
         "status": status,
         "lastProbeTime": None,
-        "lastTransitionTime": since or timestamp(now),
+        "lastTransitionTime": since or rfc3339(now),
     }
     return condition | _without_empty({"reason": reason, "message": message})
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 
+from kubeedge_tx.api.timestamps import seconds_since_1970
 from kubeedge_tx.edge.edged import atomicdir, podspec
 from kubeedge_tx.edge.edged.downward import Place
 from kubeedge_tx.edge.edged.env import expand
@@ -25,7 +26,6 @@ from kubeedge_tx.edge.edged.payload import (
     wanted_tokens,
 )
 from kubeedge_tx.edge.edged.podspec import Json
-from kubeedge_tx.edge.edged.status import read_timestamp
 from kubeedge_tx.errors import ContainerError, KubeEdgeError
 from kubeedge_tx.runtime.interfaces import Mount
 
@@ -199,7 +199,7 @@ class PodVolumes:
                     except KubeEdgeError as error:
                         raise MountError(f"failed to fetch token: {error}") from None
                 tokens[wanted] = token
-                left = (read_timestamp(expires) or now + wanted.seconds) - now
+                left = (seconds_since_1970(expires) or now + wanted.seconds) - now
                 at = now + max(60.0, left - (1 - _TOKEN_LIFE) * wanted.seconds)
                 refresh_at = at if refresh_at is None else min(at, refresh_at)
         return tokens, refresh_at

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from kubeedge_tx.api.meta import mapping
+from kubeedge_tx.api.timestamps import seconds_since_1970
 
 _MAX_AGE_SECONDS: Final = 24 * 3600
 _REFRESH_SHARE: Final = 0.8
@@ -73,11 +73,4 @@ def _seconds(spec: Mapping[str, Any]) -> int:
 
 
 def _expires(token: Mapping[str, Any]) -> float | None:
-    text = mapping(token, "status").get("expirationTimestamp")
-    if not isinstance(text, str):
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.timestamp() if at.tzinfo is not None else None
+    return seconds_since_1970(mapping(token, "status").get("expirationTimestamp"))

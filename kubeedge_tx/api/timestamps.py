@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 _TIME: Final = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z"
+    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)\Z",
+    re.ASCII,
 )
 
 
@@ -38,3 +39,19 @@ def format_time(seconds: int, nanos: int, *, micro: bool) -> str | None:
         return None
     text = moment.strftime("%Y").rjust(4, "0") + moment.strftime("-%m-%dT%H:%M:%S")
     return f"{text}.{nanos // 1000:06d}Z" if micro else text + "Z"
+
+
+def rfc3339(seconds: float) -> str:
+    """A time in seconds since 1970 as ``2026-11-24T08:03:59Z``."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def rfc3339_micro(seconds: float) -> str:
+    """A time as ``2026-11-24T08:03:59.000000Z``, the form of Lease times."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def seconds_since_1970(text: object) -> float | None:
+    """Read a time as a single number; ``None`` if it is none."""
+    moment = parse_time(text) if isinstance(text, str) else None
+    return None if moment is None else moment[0] + moment[1] / 1e9
