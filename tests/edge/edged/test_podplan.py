@@ -182,6 +182,24 @@ class WhateverTheStateTests(SynchronousTestCase):
         over = status["phase"] in ("Succeeded", "Failed")
         self.assertTrue(made.actions or made.wake_at or running or over, (made, status))
 
+    def test_no_trace_of_its_beginning(self) -> None:
+        """A pod whose containers have done their work is over, though its init ones are gone."""
+        for policy, exit_code, phase in (
+            ("Never", 0, "Succeeded"),
+            ("Never", 1, "Failed"),
+            ("OnFailure", 0, "Succeeded"),
+        ):
+            pod = make_pod(
+                restartPolicy=policy,
+                initContainers=[
+                    {"name": "init", "image": "i"},
+                    {"name": "side", "image": "i", "restartPolicy": "Always"},
+                ],
+            )
+            state = pod_state(attempt("web", state="exited", exit_code=exit_code))
+            seen = Observed(state=state, runtime="x", host_ip="1", now=100.0)
+            self.assertEqual(pod_status(pod, {}, seen)["phase"], phase)
+
     @given(_pods, _pod_states)
     def test_each_thing_once(self, pod: dict[str, Any], state: PodState | None) -> None:
         """No plan does two things to one container, nor starts what runs."""
