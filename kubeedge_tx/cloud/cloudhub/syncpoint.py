@@ -209,14 +209,7 @@ class SyncPoint:
         self._flushing.append(done)
         waiting, self._waiting = self._waiting, []
         for _, key in waiting:
-            record = self._records.get(key)
-            if record is None or record.state != _WAITING:
-                continue
-            if record.dirty:
-                record.state = _READY
-                self._ready.append(key)
-            else:
-                self._settle(key, record)
+            self._rouse(key)
         self._start_more()
         self._tell_flushed()
         return done
@@ -303,16 +296,19 @@ class SyncPoint:
         now = self._clock.seconds()
         while self._waiting and self._waiting[0][0] <= now:
             _, key = heapq.heappop(self._waiting)
-            record = self._records.get(key)
-            if record is None or record.state != _WAITING:
-                continue
-            if record.dirty:
-                record.state = _READY
-                self._ready.append(key)
-            else:
-                self._settle(key, record)
+            self._rouse(key)
         self._start_more()
         self._set_wake()
+
+    def _rouse(self, key: Key) -> None:
+        record = self._records.get(key)
+        if record is None or record.state != _WAITING:
+            return
+        if record.dirty:
+            record.state = _READY
+            self._ready.append(key)
+        else:
+            self._settle(key, record)
 
     def _settle(self, key: Key, record: _Record) -> None:
         """Forget a record that is written, if the informer tells the same."""
