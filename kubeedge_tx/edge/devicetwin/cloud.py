@@ -64,7 +64,7 @@ class CloudWishes:
         before = dict(device.attributes)
         changes += self._attributes(device, attributes)
         outcome = sync(device.twins, info.twins or {}, now)
-        self._complain(device, outcome)
+        self._keeper.complain(device, outcome)
         try:
             await keeper.write(device, outcome, *changes)
         except StoreError:
@@ -126,7 +126,7 @@ class CloudWishes:
             return
         now = keeper.now_ms()
         outcome = sync(device.twins, request.twins, now)
-        self._complain(device, outcome)
+        self._keeper.complain(device, outcome)
         await keeper.write(device, outcome)
         await keeper.publish(*keeper.documents(device, outcome, request.event_id, now))
 
@@ -227,7 +227,7 @@ class CloudWishes:
             now,
             device.rules,
         )
-        self._complain(device, outcome)
+        self._keeper.complain(device, outcome)
         taken_in = TakenIn(uid(content), version, after)
         if taken_in != device.taken_in:
             device.taken_in = taken_in
@@ -275,15 +275,6 @@ class CloudWishes:
             "removed_devices": None if removed is None else [_echo(removed)],
         }
         return topics.membership_updated(self._keeper.node), paper
-
-    def _complain(self, device: Device, outcome: Outcome) -> None:
-        for name, why in outcome.ignored.items():
-            self._log.warn(
-                "{device}: the cloud's {property} is not taken: {why}",
-                device=device.id,
-                property=name,
-                why=why,
-            )
 
     def _not_removed(self, failure: Any, device_id: str) -> None:
         self._log.failure("{device} could not be removed", failure, device=device_id)

@@ -71,6 +71,16 @@ class Keeper:
         for stored in await self.store.load():
             self.devices.add(restored(stored))
 
+    def complain(self, device: Device, outcome: Outcome) -> None:
+        """Log what of the cloud's wishes cannot be, and why."""
+        for name, why in outcome.ignored.items():
+            self._log.warn(
+                "{device}: the cloud's {property} is not taken: {why}",
+                device=device.id,
+                property=name,
+                why=why,
+            )
+
     def write(self, device: Device, outcome: Outcome, *more: Change) -> Deferred[None]:
         """Take in what follows from a message; fires when it is on disk.
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.logger import Logger
-
 from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.edge.devicetwin import topics
 from kubeedge_tx.edge.devicetwin.attributes import attribute_body
@@ -40,8 +38,6 @@ UNKNOWN: Final = "update rejected due to the device is not existed"
 
 class Requests:
     """Answer apps: the answer follows the disk."""
-
-    _log = Logger()
 
     def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
@@ -143,18 +139,9 @@ class Requests:
             return
         now = keeper.now_ms()
         outcome = sync(device.twins, asked.twins, now)
-        self._complain(device, outcome)
+        keeper.complain(device, outcome)
         await keeper.write(device, outcome)
         await keeper.publish(*keeper.documents(device, outcome, asked.event_id, now))
-
-    def _complain(self, device: Device, outcome: Outcome) -> None:
-        for name, why in outcome.ignored.items():
-            self._log.warn(
-                "{device}: the cloud's {property} is not taken: {why}",
-                device=device.id,
-                property=name,
-                why=why,
-            )
 
     async def _state(self, name: str, device: Device | None, payload: str) -> None:
         keeper = self._keeper
