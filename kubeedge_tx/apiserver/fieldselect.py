@@ -6,8 +6,9 @@ Source: Kubernetes ``pkg/registry/core/*/strategy.go`` and ``pkg/apis/*/v1/conve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from kubeedge_tx.apiserver.interfaces import IKind
 from kubeedge_tx.kube.selectors import field_text
 
 _META: Final = ("metadata.name", "metadata.namespace")
@@ -47,25 +48,14 @@ _FIELDS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
 _FALSE_WHEN_ABSENT: Final = ("spec.hostNetwork", "spec.unschedulable")
 
 
-class _Kind(Protocol):
-    @property
-    def group(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def crd(self) -> dict[str, Any] | None: ...
-
-
-def supported(info: _Kind) -> tuple[str, ...]:
+def supported(info: IKind) -> tuple[str, ...]:
     """The fields that may be named."""
     if info.crd is not None:
         return (*_META, *_custom(info))
     return _FIELDS.get((info.group, info.kind), _META)
 
 
-def unknown_text(info: _Kind, field: str) -> str:
+def unknown_text(info: IKind, field: str) -> str:
     """What the real server says of a field that may not be named."""
     if info.crd is None and (info.group, info.kind) in _FIELDS:
         return f"field label not supported: {field}"
@@ -73,12 +63,12 @@ def unknown_text(info: _Kind, field: str) -> str:
     return f'"{field}" is not a known field selector: only {known}'
 
 
-def fields(info: _Kind, obj: Mapping[str, Any]) -> dict[str, str]:
+def fields(info: IKind, obj: Mapping[str, Any]) -> dict[str, str]:
     """The values of the fields that may be named, as a selector writes them."""
     return {name: _value(info, obj, name) for name in supported(info)}
 
 
-def _custom(info: _Kind) -> tuple[str, ...]:
+def _custom(info: IKind) -> tuple[str, ...]:
     for version in ((info.crd or {}).get("spec") or {}).get("versions") or []:
         if version.get("name") == info.version:
             chosen = version.get("selectableFields") or []
@@ -86,7 +76,7 @@ def _custom(info: _Kind) -> tuple[str, ...]:
     return ()
 
 
-def _value(info: _Kind, obj: Mapping[str, Any], name: str) -> str:
+def _value(info: IKind, obj: Mapping[str, Any], name: str) -> str:
     if name == "status.podIPs":
         return ",".join(entry.get("ip", "") for entry in _walk(obj, name) or [])
     if info.kind == "Event" and name == "source":

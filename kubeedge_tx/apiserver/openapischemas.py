@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final, Protocol
 
+from kubeedge_tx.apiserver.interfaces import IKind
 from kubeedge_tx.apiserver.types import KINDS, Field, builtin_types, descriptions
 
 _EXTENSIONS_GROUP: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
@@ -75,17 +76,9 @@ class Dialect(Enum):
     V3 = "#/components/schemas/"
 
 
-class _Kind(Protocol):
-    @property
-    def group(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
+class _Listed(IKind, Protocol):
     @property
     def list_kind(self) -> str: ...
-    @property
-    def crd(self) -> dict[str, Any] | None: ...
 
 
 def definition_name(message: str) -> str:
@@ -103,14 +96,14 @@ class Schemas:
         self.dialect = dialect
         self.definitions: dict[str, dict[str, Any]] = {}
 
-    def add_kind(self, kind: _Kind) -> None:
+    def add_kind(self, kind: _Listed) -> None:
         """Define a kind and its list."""
         if kind.crd is not None:
             self._custom(kind)
         else:
             self.reference(kind, _about(kind), listing=False)
 
-    def reference(self, kind: _Kind, about: Mapping[str, str], *, listing: bool) -> dict[str, Any]:
+    def reference(self, kind: _Listed, about: Mapping[str, str], *, listing: bool) -> dict[str, Any]:
         """Refer to what an operation is about, and define it if need be.
 
         :param about: group, version and kind; another than the kind's own for subresources.
@@ -146,7 +139,7 @@ class Schemas:
     def _ref(self, name: str) -> dict[str, Any]:
         return {"$ref": self.dialect.value + name}
 
-    def _list(self, kind: _Kind, item: str) -> str:
+    def _list(self, kind: _Listed, item: str) -> str:
         name = item.removesuffix(kind.kind) + kind.list_kind
         if name not in self.definitions:
             meta = self._message("meta.v1.ListMeta")
@@ -247,7 +240,7 @@ class Schemas:
 
     # --- custom resources ---------------------------------------------------------------
 
-    def _custom(self, kind: _Kind) -> None:
+    def _custom(self, kind: _Listed) -> None:
         name = _custom_name(kind)
         if name in self.definitions:
             return
@@ -273,7 +266,7 @@ def _type_meta() -> dict[str, Any]:
     }
 
 
-def _about(kind: _Kind) -> dict[str, str]:
+def _about(kind: IKind) -> dict[str, str]:
     return {"group": kind.group, "kind": kind.kind, "version": kind.version}
 
 
@@ -281,7 +274,7 @@ def _api_version(group: str, version: str) -> str:
     return f"{group}/{version}" if group else version
 
 
-def _custom_name(kind: _Kind) -> str:
+def _custom_name(kind: IKind) -> str:
     reverse = ".".join(reversed(kind.group.split(".")))
     return f"{reverse}.{kind.version}.{kind.kind}"
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from kubeedge_tx.apiserver import jsonpath, podtable
 from kubeedge_tx.apiserver.durations import human, since
+from kubeedge_tx.apiserver.interfaces import IKind
 
 Object = Mapping[str, Any]
 Cells = list[Any]
@@ -22,19 +23,8 @@ _MAX_ENDPOINTS: Final = 3
 _ROLE_PREFIX: Final = "node-role.kubernetes.io/"
 
 
-class _Kind(Protocol):
-    @property
-    def group(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def crd(self) -> dict[str, Any] | None: ...
-
-
 def to_table(
-    kind_info: _Kind,
+    kind_info: IKind,
     objs: Sequence[Object],
     list_meta: Object,
     now: float,
@@ -120,7 +110,7 @@ def _default_cells(obj: Object, now: float) -> Cells:
 # --- custom resources -------------------------------------------------------------------
 
 
-def _custom(info: _Kind) -> tuple[Sequence[dict[str, Any]], Callable[[Object, float], Cells]]:
+def _custom(info: IKind) -> tuple[Sequence[dict[str, Any]], Callable[[Object, float], Cells]]:
     chosen: list[dict[str, Any]] = []
     for version in ((info.crd or {}).get("spec") or {}).get("versions") or []:
         if version.get("name") == info.version:
