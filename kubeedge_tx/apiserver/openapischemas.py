@@ -103,7 +103,9 @@ class Schemas:
         else:
             self.reference(kind, _about(kind), listing=False)
 
-    def reference(self, kind: _Listed, about: Mapping[str, str], *, listing: bool) -> dict[str, Any]:
+    def reference(
+        self, kind: _Listed, about: Mapping[str, str], *, listing: bool
+    ) -> dict[str, Any]:
         """Refer to what an operation is about, and define it if need be.
 
         :param about: group, version and kind; another than the kind's own for subresources.
