@@ -1,21 +1,15 @@
-"""EdgeCore: the one file that knows every part of the edge, and their order of start."""
+"""EdgeCore: builds every part of the edge, in the order of their start."""
 
 from __future__ import annotations
 
 import random
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-import msgspec
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from kubeedge_tx import VERSION
 from kubeedge_tx.beehive.bus import MessageBus
@@ -23,19 +17,19 @@ from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
 from kubeedge_tx.config import host
-from kubeedge_tx.config.edgecore import EdgeCoreConfig, seconds
+from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
+from kubeedge_tx.edge import figures
+from kubeedge_tx.edge.children import Child, FileThreads
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
-from kubeedge_tx.edge.edged.containers import ClusterNames
 from kubeedge_tx.edge.edged.manager import Edged
-from kubeedge_tx.edge.edged.settings import NodeSettings
 from kubeedge_tx.edge.edgehub.certificates import CertFiles, CertManager
-from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.edgehub.tokenfile import blank_token
 from kubeedge_tx.edge.eventbus.brokers import EXTERNAL, Brokers, make_brokers
 from kubeedge_tx.edge.eventbus.bus import EventBus
 from kubeedge_tx.edge.metamanager.manager import MetaManager
+from kubeedge_tx.edge.settings import hub_settings, node_settings
 from kubeedge_tx.errors import ConfigError, ContainerError
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.httpd import StatusServer
@@ -50,13 +44,10 @@ from kubeedge_tx.store.mqtt import MqttStore
 from kubeedge_tx.store.outbox import Outbox
 from kubeedge_tx.store.topics import TopicStore
 
-T = TypeVar("T")
-
 _random = random.SystemRandom()
 
 UPSTREAMS_PAUSE: Final = "kubeedge/pause:3.6"
 """The default of ``podSandboxImage``; here it stands for an image that needs no registry."""
-
 
 _KINDS: Final = ("pod", "configmap", "secret", "node")
 """What ``/debug`` counts in the store."""
@@ -146,7 +137,7 @@ class EdgeCore(OrderedService):
             relocate(config.database.data_source, self._data_dir),
             load_migrations("kubeedge_tx.store", "schema"),
         )
-        await self.start_child(_Child("store", database.open, database.close))
+        await self.start_child(Child("store", database.open, database.close))
         store = MetaStore(database)
         await store.load()
         outbox = Outbox(database, _now_ms)
@@ -165,7 +156,7 @@ class EdgeCore(OrderedService):
             bus,
             messages,
             outbox,
-            settings=self._hub_settings(),
+            settings=hub_settings(modules.edge_hub, self.node_name),
             credentials=certificates.credentials,
             random=_random,
             holdings=store.holdings,
@@ -190,20 +181,25 @@ class EdgeCore(OrderedService):
             now_ms=_now_ms,
             new_id=_new_id,
         )
-        threads = _Threads(reactor)
+        threads = FileThreads(reactor)
         await self.start_child(threads)
         edged = Edged(
             reactor,
             bus,
             messages,
             runtime,
-            node=self._node_settings(),
+            node=node_settings(
+                modules.edged,
+                name=self.node_name,
+                data_dir=self._data_dir,
+                cloud=modules.edge_hub.http_server,
+            ),
             wall_clock=time.time,
             in_thread=threads.run,
             version=VERSION,
             report_events=modules.edged.report_event,
         )
-        self._add_metrics(bus, outbox, hub)
+        figures.add_messages(self.metrics, bus, outbox, hub)
         self._looks = {
             "registered": lambda: edged.node.is_told,
             "connection": lambda: {
@@ -225,9 +221,7 @@ class EdgeCore(OrderedService):
         present: list[IModule] = [meta_manager]
         if modules.device_twin.enable:
             present.append(twin)
-            self.metrics.gauge(
-                "kubeedge_devices", "Devices on this node.", read=lambda: float(twin.devices)
-            )
+            figures.add_devices(self.metrics, twin)
         brokers = await self._brokers()
         if brokers is not None:
             events = EventBus(
@@ -239,7 +233,7 @@ class EdgeCore(OrderedService):
                 node=self.node_name,
             )
             present.append(events)
-            self._add_mqtt_metrics(events)
+            figures.add_mqtt(self.metrics, events)
         present += [edged, hub]
         services = [ModuleService(module, bus, messages) for module in present]
         for service in services:
@@ -264,7 +258,7 @@ class EdgeCore(OrderedService):
                 relocate(self._config.database.data_source, self._data_dir).with_name("mqtt.db"),
                 load_migrations("kubeedge_tx.store", "schema_mqtt"),
             )
-            await self.start_child(_Child("mqtt store", database.open, database.close))
+            await self.start_child(Child("mqtt store", database.open, database.close))
             store = MqttStore(database)
         return make_brokers(
             self._reactor,
@@ -298,10 +292,10 @@ class EdgeCore(OrderedService):
                     raise
                 self._log.info("no Docker engine, so pods run as processes: {why}", why=error)
             else:
-                await self.start_child(_Child("docker", _nothing, docker.stop))
+                await self.start_child(Child("docker", _nothing, docker.stop))
                 return docker
         processes = ProcessRuntime(self._reactor, self._data_dir / "process", time.time)
-        await self.start_child(_Child("processes", processes.start, processes.stop))
+        await self.start_child(Child("processes", processes.start, processes.stop))
         return processes
 
     def _certificates(self) -> CertManager:
@@ -327,155 +321,6 @@ class EdgeCore(OrderedService):
         if self._config_file is not None and blank_token(self._config_file):
             self._log.info("removed the used token from {file}", file=self._config_file)
 
-    def _hub_settings(self) -> EdgeHubSettings:
-        hub = self._config.modules.edge_hub
-        return EdgeHubSettings(
-            node_name=self.node_name,
-            servers=tuple(server.strip() for server in hub.websocket.server.split(",")),
-            project_id=hub.project_id,
-            heartbeat=float(hub.heartbeat),
-            message_qps=float(hub.message_qps),
-            message_burst=float(hub.message_burst),
-            handshake_timeout=float(hub.websocket.handshake_timeout),
-            write_deadline=float(hub.websocket.write_deadline),
-            window=hub.ack_window,
-            longest_delay=float(hub.longest_reconnect_delay),
-        )
-
-    def _node_settings(self) -> NodeSettings:
-        edged = self._config.modules.edged
-        kubelet = edged.tailored_kubelet_config
-        cloud = urlsplit(self._config.modules.edge_hub.http_server).hostname or "localhost"
-        if edged.node_ip:
-            address = edged.node_ip
-        elif edged.custom_interface_name:
-            address = host.address_of(
-                edged.custom_interface_name, "modules.edged.customInterfaceName"
-            )
-        else:
-            address = host.address_towards(cloud)
-        return NodeSettings(
-            name=self.node_name,
-            ip=address,
-            root_dir=relocate(edged.root_directory, self._data_dir),
-            labels=edged.node_labels,
-            taints=tuple(
-                msgspec.to_builtins(taint) for taint in kubelet.register_with_taints or ()
-            ),
-            register=kubelet.register_node,
-            schedulable=edged.register_schedulable,
-            max_pods=kubelet.max_pods,
-            names=ClusterNames(dns=tuple(kubelet.cluster_dns or ()), domain=kubelet.cluster_domain),
-            status_update_seconds=seconds(kubelet.node_status_update_frequency),
-            status_report_seconds=seconds(kubelet.node_status_report_frequency),
-            lease_seconds=kubelet.node_lease_duration_seconds,
-            image_gc_high_percent=float(kubelet.image_gc_high_threshold_percent),
-            image_gc_low_percent=float(kubelet.image_gc_low_threshold_percent),
-            dead_containers=edged.max_per_pod_container_count,
-        )
-
-    def _add_mqtt_metrics(self, events: EventBus) -> None:
-        for name, what, read in (
-            ("connected", "Whether there is a connection to the broker.", events.connected),
-            ("published", "Messages published since the start.", events.published),
-            ("dropped", "Messages that no broker took, since the start.", events.dropped),
-            ("waiting", "Messages that wait for the broker.", events.waiting),
-        ):
-            self.metrics.gauge(
-                f"kubeedge_eventbus_{name}", what, ("broker",), partial(_by_name, read)
-            )
-        for name, what in (
-            ("received", "Messages of MQTT clients since the start."),
-            ("refused", "Messages that could not be stored or made no sense."),
-        ):
-            self.metrics.gauge(
-                f"kubeedge_eventbus_{name}", what, read=partial(_number, events, name)
-            )
-
-    def _add_metrics(self, bus: MessageBus, outbox: Outbox, hub: EdgeHub) -> None:
-        gauge = self.metrics.gauge
-        gauge(
-            "kubeedge_inbox_depth",
-            "Messages that wait for a module.",
-            ("module",),
-            lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
-        )
-        gauge(
-            "kubeedge_edgehub_connected",
-            "Whether there is a connection to the cloud.",
-            read=lambda: float(hub.connected),
-        )
-        gauge(
-            "kubeedge_edgehub_connects",
-            "Connections since the start.",
-            read=lambda: float(hub.connects),
-        )
-        traffic = hub.traffic
-        gauge(
-            "kubeedge_edgehub_bytes",
-            "Bytes of messages on the WebSocket since the start.",
-            ("direction",),
-            lambda: {("up",): traffic.bytes_sent, ("down",): traffic.bytes_received},
-        )
-        gauge(
-            "kubeedge_edgehub_frames",
-            "Messages on the WebSocket since the start.",
-            ("direction",),
-            lambda: {("up",): traffic.frames_sent, ("down",): traffic.frames_received},
-        )
-        gauge(
-            "kubeedge_outbox_messages",
-            "Messages that the cloud has not confirmed.",
-            read=lambda: float(len(outbox)),
-        )
-        gauge("kubeedge_outbox_bytes", "Their size.", read=lambda: float(outbox.size_bytes))
-        gauge(
-            "kubeedge_outbox_oldest_seconds",
-            "The age of the oldest of them.",
-            read=outbox.oldest_seconds,
-        )
-        gauge(
-            "kubeedge_outbox_lost_messages",
-            "Messages given up since the store was made.",
-            ("reason",),
-            lambda: {(reason,): float(lost[0]) for reason, lost in outbox.lost.items()},
-        )
-
-
-class _Child:
-    """Two calls, seen as a service."""
-
-    def __init__(self, name: str, start: Callable[[], Any], stop: Callable[[], Any]) -> None:
-        self.name = name
-        self._start = start
-        self._stop = stop
-
-    def startService(self) -> Any:
-        return self._start()
-
-    def stopService(self) -> Any:
-        return self._stop()
-
-
-class _Threads:
-    """Threads for files: volumes are written where they do not hold the reactor up."""
-
-    name = "file threads"
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool = ThreadPool(0, 4, "files")
-
-    def startService(self) -> None:
-        self._pool.start()
-
-    def stopService(self) -> None:
-        self._pool.stop()
-
-    def run(self, work: Callable[..., T], *args: Any) -> Deferred[T]:
-        done: Deferred[T] = deferToThreadPool(self._reactor, self._pool, work, *args)
-        return done
-
 
 def _nothing() -> None:
     """Do nothing: it runs already."""
@@ -493,11 +338,3 @@ def _now_ms() -> int:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
-
-
-def _by_name(read: Callable[[], Mapping[str, float]]) -> dict[tuple[str, ...], float]:
-    return {(name,): float(value) for name, value in read().items()}
-
-
-def _number(owner: object, name: str) -> float:
-    return float(getattr(owner, name))

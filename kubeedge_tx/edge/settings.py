@@ -1,0 +1,63 @@
+"""From ``edgecore.yaml`` to what the modules are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from kubeedge_tx.config import edgecore as config
+from kubeedge_tx.config import host
+from kubeedge_tx.config.types import relocate
+from kubeedge_tx.edge.edged.containers import ClusterNames
+from kubeedge_tx.edge.edged.settings import NodeSettings
+from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
+
+
+def hub_settings(hub: config.EdgeHub, node_name: str) -> EdgeHubSettings:
+    """What EdgeHub needs."""
+    return EdgeHubSettings(
+        node_name=node_name,
+        servers=tuple(server.strip() for server in hub.websocket.server.split(",")),
+        project_id=hub.project_id,
+        heartbeat=float(hub.heartbeat),
+        message_qps=float(hub.message_qps),
+        message_burst=float(hub.message_burst),
+        handshake_timeout=float(hub.websocket.handshake_timeout),
+        write_deadline=float(hub.websocket.write_deadline),
+        window=hub.ack_window,
+        longest_delay=float(hub.longest_reconnect_delay),
+    )
+
+
+def node_settings(edged: config.Edged, *, name: str, data_dir: Path, cloud: str) -> NodeSettings:
+    """What Edged needs.
+
+    :param cloud: a URL; a node without a given address has the one that it talks to it from.
+    :raises ConfigError: the named network interface has no address.
+    """
+    kubelet = edged.tailored_kubelet_config
+    if edged.node_ip:
+        address = edged.node_ip
+    elif edged.custom_interface_name:
+        address = host.address_of(edged.custom_interface_name, "modules.edged.customInterfaceName")
+    else:
+        address = host.address_towards(urlsplit(cloud).hostname or "localhost")
+    return NodeSettings(
+        name=name,
+        ip=address,
+        root_dir=relocate(edged.root_directory, data_dir),
+        labels=edged.node_labels,
+        taints=tuple(msgspec.to_builtins(taint) for taint in kubelet.register_with_taints or ()),
+        register=kubelet.register_node,
+        schedulable=edged.register_schedulable,
+        max_pods=kubelet.max_pods,
+        names=ClusterNames(dns=tuple(kubelet.cluster_dns or ()), domain=kubelet.cluster_domain),
+        status_update_seconds=config.seconds(kubelet.node_status_update_frequency),
+        status_report_seconds=config.seconds(kubelet.node_status_report_frequency),
+        lease_seconds=kubelet.node_lease_duration_seconds,
+        image_gc_high_percent=float(kubelet.image_gc_high_threshold_percent),
+        image_gc_low_percent=float(kubelet.image_gc_low_threshold_percent),
+        dead_containers=edged.max_per_pod_container_count,
+    )
