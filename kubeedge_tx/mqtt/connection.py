@@ -64,7 +64,6 @@ class Connection(Sink):
         "parser",
         "peer",
         "session",
-        "shows_problems",
         "state",
         "unwritable_since",
         "user",
@@ -96,8 +95,6 @@ class Connection(Sink):
         self.credit = 0
         """QoS 1 and 2 messages the client may still send unacknowledged."""
         self.aliases_in: AliasesIn | None = None
-        self.shows_problems = True
-        """The client wants reason strings."""
         self.may_write: dict[str, bool] | None = None
         """What the access list said, by topic."""
 

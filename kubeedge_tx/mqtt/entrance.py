@@ -124,7 +124,6 @@ class Entrance:
         window = limits.max_inflight
         given = NO_PROPERTIES
         if is_v5:
-            connection.shows_problems = found.request_problem_information != 0
             connection.aliases_in = AliasesIn(limits.topic_alias_maximum)
             aliases = min(found.topic_alias_maximum or 0, limits.topic_alias_maximum_out)
             connection.aliases = AliasesOut(aliases) if aliases else None

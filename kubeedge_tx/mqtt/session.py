@@ -35,7 +35,6 @@ class Session:
         "will",
         "will_due",
     )
-    is_local = False
 
     def __init__(self, client_id: str, flow: Outflow) -> None:
         self.client_id = client_id
@@ -104,7 +103,6 @@ class Local:
     """A subscriber in this process."""
 
     __slots__ = ("client_id", "subscriptions")
-    is_local = True
 
     def __init__(self, name: str) -> None:
         self.client_id = name

@@ -13,8 +13,6 @@ from kubeedge_tx.mqtt.reasons import (
 
 MAX_LEVELS: Final = 200
 """Most levels of a name or filter; the same as mosquitto's TOPIC_HIERARCHY_LIMIT."""
-SHARE: Final = "$share"
-"""First level of a shared subscription's filter. Source: MQTT 5.0, 4.8.2."""
 
 
 def text(raw: bytes, what: str) -> str:
