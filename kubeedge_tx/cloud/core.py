@@ -1,4 +1,4 @@
-"""CloudCore: the one file that knows every part of the cloud, and their order of start."""
+"""CloudCore: builds every part of the cloud, in the order of their start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kubeedge_tx.apiserver.service import ApiServerService
 from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
-from kubeedge_tx.cloud import crds
+from kubeedge_tx.cloud import crds, figures
 from kubeedge_tx.cloud.cloudhub.certserver import CertServer
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
@@ -158,14 +158,14 @@ class CloudCore(OrderedService):
         self._waiting_for = "CloudHub"
         bus = MessageBus(reactor)
         messages = MessageFactory(_now_ms)
-        self._add_bus_metrics(bus)
+        figures.add_bus(metrics, bus)
         syncpoint = SyncPoint(
             reactor,
             client,
             informers[resources.OBJECTSYNCS],
             informers[resources.CLUSTEROBJECTSYNCS],
         )
-        self._add_sync_metrics(syncpoint)
+        figures.add_sync(metrics, syncpoint)
         self._looks = {
             "inboxes": bus.depths,
             "syncPending": lambda: len(syncpoint),
@@ -200,6 +200,7 @@ class CloudCore(OrderedService):
             cloud_ip=addresses[0],
             now_ms=_now_ms,
             impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
+            heartbeat=float(config.modules.edge_controller.node_update_frequency),
         )
         modules: list[Any] = [hub, edge_controller]
         wanted: Wanted | None = None
@@ -305,31 +306,6 @@ class CloudCore(OrderedService):
         await self.start_child(server)
         self._ports["api"] = server.port
         return server.kubeconfig
-
-    def _add_bus_metrics(self, bus: MessageBus) -> None:
-        self.metrics.gauge(
-            "kubeedge_inbox_depth",
-            "Messages that wait for a module.",
-            ("module",),
-            lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
-        )
-        self.metrics.gauge(
-            "kubeedge_late_responses",
-            "Answers that nobody waited for any more.",
-            read=lambda: float(bus.late_responses),
-        )
-
-    def _add_sync_metrics(self, syncpoint: SyncPoint) -> None:
-        self.metrics.gauge(
-            "kubeedge_cloudhub_sync_pending",
-            "Confirmed versions that the cluster does not know yet.",
-            read=lambda: float(len(syncpoint)),
-        )
-        self.metrics.gauge(
-            "kubeedge_cloudhub_sync_writes",
-            "Calls to the API server that recorded confirmed versions, since the start.",
-            read=lambda: float(syncpoint.writes),
-        )
 
 
 def _is_revoked(secrets: Informer, identity: str) -> bool:

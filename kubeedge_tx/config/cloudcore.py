@@ -25,7 +25,7 @@ class KubeAPIConfig(Block, frozen=True, kw_only=True):
     """How to reach the Kubernetes API; without ``kubeConfig`` the embedded one is used."""
 
     master: str = ""
-    """URL that overrides the one in the kubeconfig."""
+    """URL that overrides the one in the kubeconfig. Not in this version."""
     content_type: str = "application/vnd.kubernetes.protobuf"
     """Kept for upstream's files; we speak JSON."""
     qps: Count = 0
@@ -333,6 +333,7 @@ class CloudCoreConfig(Block, frozen=True, kw_only=True):
         """Name what the file switches on and we do not have, to be said at start."""
         modules = self.modules
         switched_on = {
+            "kubeAPIConfig.master": bool(self.kube_api_config.master),
             "modules.cloudHub.quic": modules.cloud_hub.quic.enable,
             "modules.taskManager": modules.task_manager.enable,
             "modules.dynamicController": modules.dynamic_controller.enable,

@@ -30,6 +30,7 @@ class EdgeController:
     :param cloud_ip: this cloudcore's address, written to the nodes connected to it.
     :param now_ms: wall clock in milliseconds.
     :param impersonate: call the API server in the name of the node that asks.
+    :param heartbeat: seconds; a node's conditions with an older heartbeat get the present time.
     :param workers: requests of edges under way at once.
     """
 
@@ -50,6 +51,7 @@ class EdgeController:
         cloud_ip: str,
         now_ms: Callable[[], int],
         impersonate: bool = False,
+        heartbeat: float = 10.0,
         workers: int = WORKERS,
     ) -> None:
         pusher = Pusher(bus, messages)
@@ -60,7 +62,12 @@ class EdgeController:
             pusher, nodes=nodes, pods=pods, configmaps=configmaps, secrets=secrets
         )
         self._reports = NodeReports(
-            client, pusher, cloud_ip=cloud_ip, now_ms=now_ms, impersonate=impersonate
+            client,
+            pusher,
+            cloud_ip=cloud_ip,
+            now_ms=now_ms,
+            impersonate=impersonate,
+            heartbeat=heartbeat,
         )
         self._upstream = Upstream(
             bus,

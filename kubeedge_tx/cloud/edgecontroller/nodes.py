@@ -24,8 +24,6 @@ CLOUDCORE: Final = "cloudcore"
 """Annotation of a Node: the address of the cloudcore it is connected to."""
 REGISTERED: Final = "kubeedge-tx.io/registered"
 """Annotation of a Node: when, in milliseconds, it last registered though it existed."""
-HEARTBEAT_SECONDS: Final = 10
-"""Conditions with an older heartbeat get the present time. Source: ``nodeUpdateFrequency``."""
 _GPU: Final = "nvidia.com/gpu"
 _GPU_STATUS: Final = "huawei.com/gpu-status"
 CONFLICTS: Final = 3
@@ -44,6 +42,7 @@ class NodeReports:
     :param cloud_ip: this cloudcore's address, written to the nodes connected to it.
     :param now_ms: wall clock in milliseconds.
     :param impersonate: whether the API server judges what a node may do.
+    :param heartbeat: seconds; conditions with an older heartbeat get the present time.
     """
 
     _log = Logger()
@@ -56,12 +55,14 @@ class NodeReports:
         cloud_ip: str,
         now_ms: Callable[[], int],
         impersonate: bool,
+        heartbeat: float = 10.0,
     ) -> None:
         self._client = client
         self._pusher = pusher
         self._cloud_ip = cloud_ip
         self._now_ms = now_ms
         self._impersonate = impersonate
+        self._heartbeat = heartbeat
         self.terse: set[str] = set()
         """Connected edges of our own kind: a renewed lease is answered in few words, which
         halves the traffic of a node that has nothing else to say."""
@@ -217,7 +218,7 @@ class NodeReports:
         if endpoint.get("Port"):  # the tunnel's, which cloudstream wrote
             status["daemonEndpoints"] = {"kubeletEndpoint": dict(endpoint)}
         now = self._now_ms() / 1000
-        oldest = rfc3339(now - HEARTBEAT_SECONDS)
+        oldest = rfc3339(now - self._heartbeat)
         status["conditions"] = [
             condition
             if str(condition.get("lastHeartbeatTime") or "") >= oldest

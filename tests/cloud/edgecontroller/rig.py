@@ -21,6 +21,7 @@ class EdgeControllerCase(SynchronousTestCase):
 
     impersonate = False
     synced = True
+    heartbeat = 10.0
 
     def setUp(self) -> None:
         self.kube = FakeKube()
@@ -41,6 +42,7 @@ class EdgeControllerCase(SynchronousTestCase):
             cloud_ip=CLOUD_IP,
             now_ms=lambda: NOW_MS,
             impersonate=self.impersonate,
+            heartbeat=self.heartbeat,
         )
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))

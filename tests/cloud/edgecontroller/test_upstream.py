@@ -170,6 +170,21 @@ class NodeTests(EdgeControllerCase):
         self.assertEqual(self.kube.calls, [])
 
 
+class PatientNodeTests(EdgeControllerCase):
+    heartbeat = 3600.0 * 24 * 365 * 50
+
+    def test_a_heartbeat_that_may_be_old(self) -> None:
+        """nodeUpdateFrequency says how old a condition's heartbeat may be to stay as it is."""
+        self.kube.put(NODES, node())
+        old = "2020-01-01T00:00:00Z"
+        condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": old}
+        content = {"UID": "", "Status": {"conditions": [condition]}}
+        self.assertEqual(read(self.ask("update", "default/nodestatus/edge-1", content)), "OK")
+        found = self.kube.peek(NODES, "", "edge-1")
+        assert found is not None
+        self.assertEqual(found["status"]["conditions"][0]["lastHeartbeatTime"], old)
+
+
 class LeaseTests(EdgeControllerCase):
     PLACE = "kube-node-lease/lease/edge-1"
 
