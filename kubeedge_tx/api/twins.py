@@ -57,11 +57,6 @@ class Version(msgspec.Struct, frozen=True, order=True):
     """Changes at the edge."""
 
 
-def outranks(new: Version, old: Version) -> bool:
-    """Whether a change wins over the one that is known."""
-    return new > old
-
-
 def check_name(name: str) -> str:
     """Say what is wrong with a twin's name; empty if nothing is."""
     return "" if _NAME.fullmatch(name) else BAD_NAME

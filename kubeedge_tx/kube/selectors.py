@@ -82,26 +82,6 @@ def parse_label_selector(text: str) -> Selector:
     return Selector(tuple(_Parser(text).requirements()))
 
 
-def label_selector_of(spec: Mapping[str, Any] | None) -> Selector:
-    """Build a selector from a ``LabelSelector`` object (matchLabels, matchExpressions).
-
-    :raises ValueError: an operator that does not exist.
-    """
-    spec = spec or {}
-    requirements = [
-        Requirement(key, "in", frozenset([value]))
-        for key, value in (spec.get("matchLabels") or {}).items()
-    ]
-    operators = {"In": "in", "NotIn": "notin", "Exists": "exists", "DoesNotExist": "!"}
-    for expression in spec.get("matchExpressions") or []:
-        operator = expression.get("operator")
-        if operator not in operators:
-            raise ValueError(f'"{operator}" is not a valid label selector operator')
-        values = frozenset(expression.get("values") or [])
-        requirements.append(Requirement(expression["key"], operators[operator], values))
-    return Selector(tuple(requirements))
-
-
 class _Parser:
     """The grammar of label selectors, one token ahead."""
 
@@ -346,18 +326,6 @@ def _unescape(value: str) -> str:
         out.append(character)
         position += 1
     return "".join(out)
-
-
-def match_fields(requirements: list[FieldRequirement], obj: Mapping[str, Any]) -> bool:
-    """Whether an object meets all requirements; a missing field counts as empty."""
-    for path, operator, wanted in requirements:
-        found: Any = obj
-        for part in path.split("."):
-            found = found.get(part) if isinstance(found, Mapping) else None
-        text = field_text(found)
-        if (text == wanted) != (operator == "="):
-            return False
-    return True
 
 
 def field_text(value: Any) -> str:

@@ -377,13 +377,6 @@ class Broker:
                 self.close(connection, reasons.SERVER_SHUTTING_DOWN, "stop")
         return self._turn.finish()
 
-    def kick(self, client_id: str, reason: int, now: float) -> list[Effect]:
-        """End a client's connection; unknown clients are ignored."""
-        session = self.sessions.get(client_id)
-        if session is not None and session.connection is not None:
-            self.end(session.connection, reason, "ended by the server", now)
-        return self._turn.finish()
-
     def restore(self, operations: Iterable[Operation], now: float) -> list[Effect]:
         """Bring back what a store kept; before anything else."""
         self._sessions.restore(operations, now)

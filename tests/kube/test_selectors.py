@@ -9,8 +9,6 @@ from twisted.trial.unittest import SynchronousTestCase as TestCase
 from kubeedge_tx.kube.selectors import (
     Requirement,
     Selector,
-    label_selector_of,
-    match_fields,
     parse_field_selector,
     parse_label_selector,
 )
@@ -103,25 +101,6 @@ class LabelSelectorTests(TestCase):
             return
         self.assertIsInstance(selector.matches(labels), bool)
 
-    def test_selector_object(self) -> None:
-        """A LabelSelector object selects by its labels and its expressions together."""
-        selector = label_selector_of(
-            {
-                "matchLabels": {"a": "1"},
-                "matchExpressions": [
-                    {"key": "b", "operator": "In", "values": ["x", "y"]},
-                    {"key": "c", "operator": "DoesNotExist"},
-                ],
-            }
-        )
-        self.assertTrue(selector.matches({"a": "1", "b": "y"}))
-        self.assertFalse(selector.matches({"a": "1", "b": "y", "c": ""}))
-        self.assertFalse(selector.matches({"a": "1"}))
-        self.assertEqual(label_selector_of(None), Selector())
-        self.assertRaises(
-            ValueError, label_selector_of, {"matchExpressions": [{"key": "a", "operator": "Is"}]}
-        )
-
     def test_truth(self) -> None:
         """A selector without requirements is false, so that callers can skip it."""
         self.assertFalse(Selector())
@@ -161,16 +140,3 @@ class FieldSelectorTests(TestCase):
         text = ",".join(f"{path}={escape(value)}" for path, value in wanted.items())
         expected = [(path, "=", value) for path, value in wanted.items()]
         self.assertEqual(parse_field_selector(text), expected)
-
-    def test_matching(self) -> None:
-        """Fields are looked up by path; a missing one counts as empty, booleans as words."""
-        pod = {"spec": {"nodeName": "n", "hostNetwork": True}, "status": {}}
-        for text, expected in (
-            ("spec.nodeName=n", True),
-            ("spec.nodeName!=n", False),
-            ("status.phase=", True),
-            ("status.phase!=Running", True),
-            ("spec.hostNetwork=true", True),
-            ("spec.nodeName.deeper=x", False),
-        ):
-            self.assertEqual(match_fields(parse_field_selector(text), pod), expected, text)

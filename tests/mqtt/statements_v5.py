@@ -331,7 +331,7 @@ STATEMENTS: Final[dict[str, tuple[str, ...] | NotOurs]] = {
     "3.14.0-1": (
         "connect.ConnectTests.test_first_packet",
         "connect.ConnectTests.test_malformed",
-        "connect.SessionTests.test_kick_and_shutdown",
+        "connect.SessionTests.test_shutdown",
     ),
     "3.14.1-1": (_BAD + "test_reserved_flags",),
     "3.14.2-1": (_BAD + "test_reason_codes",),
@@ -345,7 +345,7 @@ STATEMENTS: Final[dict[str, tuple[str, ...] | NotOurs]] = {
     "3.14.4-2": (
         "connect.SessionTests.test_goodbye",
         "clientstate.OpeningTests.test_goodbye",
-        "connect.SessionTests.test_kick_and_shutdown",
+        "connect.SessionTests.test_shutdown",
     ),
     "3.14.4-3": ("connect.WillTests.test_goodbye",),
     "3.15.1-1": (_BAD + "test_reserved_flags_from_servers",),
@@ -479,7 +479,7 @@ STATEMENTS: Final[dict[str, tuple[str, ...] | NotOurs]] = {
     ),
     "4.13.2-1": (
         "connect.AuthenticationTests.test_refused",
-        "connect.SessionTests.test_kick_and_shutdown",
+        "connect.SessionTests.test_shutdown",
         "clientstate.OpeningTests.test_wrong_packets",
     ),
     # WebSocket

@@ -415,13 +415,9 @@ class SessionTests(SynchronousTestCase):
         client.lose()
         self.assertEqual(bench.broker.connections, 0)
 
-    def test_kick_and_shutdown(self) -> None:
+    def test_shutdown(self) -> None:
         """A server's goodbye has its reason; sessions stay."""
         bench = Bench()
-        client = bench.client("c", expiry=5)
-        bench.run(bench.broker.kick("c", reasons.ADMINISTRATIVE_ACTION, bench.now))
-        self.assertEqual(client.goodbye, reasons.ADMINISTRATIVE_ACTION)
-        bench.run(bench.broker.kick("nobody", reasons.ADMINISTRATIVE_ACTION, bench.now))
         client, raw = bench.client("c", expiry=5), bench.raw()
         bench.run(bench.broker.shutdown(bench.now))
         self.assertEqual(client.goodbye, reasons.SERVER_SHUTTING_DOWN)
