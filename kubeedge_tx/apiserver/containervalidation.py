@@ -13,7 +13,7 @@ from kubeedge_tx.apiserver import names
 from kubeedge_tx.apiserver.fielderrors import (
     NOT_FOUND,
     FieldError,
-    duplicate,
+    distinct,
     forbidden,
     invalid,
     invalid_each,
@@ -54,13 +54,7 @@ def validate_containers(
     for index, container in enumerate(containers):
         where = f"{path}[{index}]"
         name = container.get("name", "")
-        if not name:
-            yield required(f"{where}.name")
-        else:
-            yield from invalid_each(names.dns_label(name), f"{where}.name", name)
-            if name in seen:
-                yield duplicate(f"{where}.name", name)
-            seen.add(name)
+        yield from distinct(name, f"{where}.name", names.dns_label, seen)
         image = container.get("image", "")
         if not image:
             yield required(f"{where}.image")
@@ -98,10 +92,7 @@ def _ports(ports: list[Any], path: str) -> Errors:
         where = f"{path}[{index}]"
         name = port.get("name", "")
         if name:
-            yield from invalid_each(names.port_name(name), f"{where}.name", name)
-            if name in seen:
-                yield duplicate(f"{where}.name", name)
-            seen.add(name)
+            yield from distinct(name, f"{where}.name", names.port_name, seen)
         number = port.get("containerPort", 0)
         if not number:
             yield required(f"{where}.containerPort")

@@ -6,7 +6,7 @@ Source: Kubernetes ``apimachinery/pkg/util/validation/field``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -100,6 +100,23 @@ def too_long(path: str, limit: int) -> FieldError:
 def invalid_each(texts: Iterable[str], path: str, value: Any) -> Iterator[FieldError]:
     """A value is malformed in each of these ways."""
     return (invalid(path, value, text) for text in texts)
+
+
+def distinct(
+    name: str, path: str, rule: Callable[[str], Iterable[str]], seen: set[str]
+) -> Iterator[FieldError]:
+    """Check the name of an item that no other item of its list may have.
+
+    :param rule: what is wrong with a name by itself.
+    :param seen: names so far; it grows.
+    """
+    if not name:
+        yield required(path)
+        return
+    yield from invalid_each(rule(name), path, name)
+    if name in seen:
+        yield duplicate(path, name)
+    seen.add(name)
 
 
 def one_of(

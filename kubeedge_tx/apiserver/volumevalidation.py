@@ -12,7 +12,7 @@ from kubeedge_tx.apiserver import names
 from kubeedge_tx.apiserver.containervalidation import validate_field_ref
 from kubeedge_tx.apiserver.fielderrors import (
     FieldError,
-    duplicate,
+    distinct,
     forbidden,
     invalid,
     invalid_each,
@@ -36,13 +36,7 @@ def validate_volumes(volumes: list[Any], path: str) -> Errors:
             yield required(where, "must specify a volume type")
         else:
             yield from _volume_source(kinds[0], volume[kinds[0]], f"{where}.{kinds[0]}")
-        if not name:
-            yield required(f"{where}.name")
-        else:
-            yield from invalid_each(names.dns_label(name), f"{where}.name", name)
-            if name in seen:
-                yield duplicate(f"{where}.name", name)
-            seen.add(name)
+        yield from distinct(name, f"{where}.name", names.dns_label, seen)
 
 
 def _volume_source(kind: str, source: Mapping[str, Any], path: str) -> Errors:
