@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,3 +31,23 @@ class DocsTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
         pages = {page.stem for page in DOCS.glob("*.rst")}
         self.assertEqual(pages - {page.stem for page in (out / "html").glob("*.html")}, set())
+
+
+class TroubleshootingTests(SynchronousTestCase):
+    def test_messages_exist(self) -> None:
+        """What the page says that people read is what the code writes."""
+        written = "\n".join(_texts())
+        page = (DOCS / "troubleshooting.rst").read_text(encoding="utf-8")
+        messages = re.findall(r"^``(.+?)``(?: .*)?\n    ", page, re.MULTILINE)
+        self.assertGreater(len(messages), 25)
+        for message in messages:
+            for fragment in message.split("…"):
+                self.assertIn(fragment.strip(), written, message)
+
+
+def _texts() -> Iterator[str]:
+    """Every text in the source; what is filled in later stands as a gap."""
+    for file in sorted((DOCS.parent / "kubeedge_tx").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"\{[^{}]*\}", "\0", node.value)
