@@ -154,6 +154,7 @@ class CloudCore(OrderedService):
             wall_clock=time.time,
         )
         keys = await self._patiently(keystore.open)
+        figures.add_certificates(metrics, keys, time.time)
 
         self._waiting_for = "CloudHub"
         bus = MessageBus(reactor)

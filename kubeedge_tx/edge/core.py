@@ -200,6 +200,7 @@ class EdgeCore(OrderedService):
             report_events=modules.edged.report_event,
         )
         figures.add_messages(self.metrics, bus, outbox, hub)
+        figures.add_certificate(self.metrics, certificates)
         self._looks = {
             "registered": lambda: edged.node.is_told,
             "connection": lambda: {

@@ -7,6 +7,7 @@ from functools import partial
 
 from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
+from kubeedge_tx.edge.edgehub.certificates import CertManager
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.eventbus.bus import EventBus
 from kubeedge_tx.observe.metrics import Metrics
@@ -61,6 +62,18 @@ def add_messages(metrics: Metrics, bus: MessageBus, outbox: Outbox, hub: EdgeHub
         "Messages given up since the store was made.",
         ("reason",),
         lambda: {(reason,): float(lost[0]) for reason, lost in outbox.lost.items()},
+    )
+
+
+def add_certificate(metrics: Metrics, certificates: CertManager) -> None:
+    """How long this edge's certificate is good; nothing while it has none."""
+
+    def left() -> dict[tuple[str, ...], float]:
+        days = certificates.days_left()
+        return {} if days is None else {("edge",): days}
+
+    metrics.gauge(
+        "kubeedge_certificate_days_left", "Days until a certificate ends.", ("certificate",), left
     )
 
 

@@ -166,6 +166,13 @@ class CertManager:
         """Have another join token; an empty one changes nothing."""
         self._token = token.strip() or self._token
 
+    def days_left(self) -> float | None:
+        """How long the certificate is good; negative when it has ended, ``None`` without one."""
+        if self._held is None:
+            return None
+        ends = self._held.certificate.not_valid_after_utc.timestamp()
+        return (ends - self._wall_clock()) / 86_400
+
     def state(self) -> dict[str, object]:
         """What there is and until when, for ``/debug``."""
         held = self._held

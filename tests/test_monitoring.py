@@ -1,0 +1,58 @@
+"""The dashboard and the alert rules in ``deploy/`` name what a cloud and an edge measure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import yaml
+
+from tests.generated import ROOT
+from tests.keadm.machine import MachineCase
+
+METRIC = re.compile(r"\bkubeedge_\w+", re.IGNORECASE)
+
+
+def _expressions() -> Iterator[tuple[str, str]]:
+    """Where, and what is asked of Prometheus there."""
+    dashboard = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], target["expr"]
+    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    for group in alerts["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"]
+
+
+class MonitoringTests(MachineCase):
+    def test_figures_exist(self) -> None:
+        """Each figure in them is one that a running cloud or edge gives to Prometheus."""
+        joined = self.join(self.start_cloud())
+        self.assertEqual(joined.status, 0, joined.output)
+        cloud, edge = self._metrics(self.cloud_dir), self._metrics(self.edge_dir)
+        known = {"up"}
+        for kind, name in re.findall(r"^# TYPE (\w+) (\w+)$", f"{cloud}\n{edge}", re.MULTILINE):
+            known |= {kind, *(f"{kind}_{each}" for each in ("bucket",) if name == "histogram")}
+        asked = list(_expressions())
+        self.assertGreater(len(asked), 30)
+        for where, expression in asked:
+            names = METRIC.findall(expression.replace('job="kubeedge-cloud"', ""))
+            self.assertTrue(names or expression.startswith("up{"), where)
+            self.assertLessEqual(set(names), known, where)
+        self.assertGreater(self._days(cloud, "ca"), 36_000)
+        self.assertGreater(self._days(cloud, "server"), 36_000)
+        self.assertEqual(round(self._days(edge, "edge")), 365)
+
+    def _metrics(self, folder: Path) -> str:
+        port = self.ports(folder)["metrics"]
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            return str(answer.read().decode())
+
+    def _days(self, text: str, name: str) -> float:
+        start = f'kubeedge_certificate_days_left{{certificate="{name}"}} '
+        (line,) = (line for line in text.splitlines() if line.startswith(start))
+        return float(line.removeprefix(start))
