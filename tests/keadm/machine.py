@@ -85,6 +85,8 @@ class MachineCase(SynchronousTestCase):
     def _clean(self) -> None:
         for role, pattern in (("edge", "edge*"), ("cloud", "cloud*")):
             for folder in self.root.glob(pattern):
+                if not (folder / "keadm.json").exists():
+                    continue
                 self.keadm("reset", role, "--data-dir", str(folder), "--force")
 
     def keadm(

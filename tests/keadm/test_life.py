@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.keadm.main import VERBS
 from kubeedge_tx.security.token import token_id
-from tests.keadm.machine import FREE_PORTS, KEADM, MachineCase, files, interrupt, until
+from tests.keadm.machine import EDGE_PORTS, FREE_PORTS, KEADM, MachineCase, files, interrupt, until
 
 
 def _sleeper() -> dict[str, Any]:
@@ -57,21 +57,17 @@ class LifeTests(MachineCase):
         self.assertEqual(again.status, 0)
         self.assertIn("None of KubeEdge components are running in this host, exit", again.output)
 
-    def test_folders_that_were_there_stay(self) -> None:
-        """reset removes what keadm made, not a folder that somebody had made before."""
-        self.cloud_dir.mkdir()
-        self.start_cloud()
-        self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), "--force")
-        self.assertEqual([path.name for path in self.root.iterdir()], ["cloud"])
-        self.assertEqual(list(self.cloud_dir.iterdir()), [])
-
     def test_reset_asks(self) -> None:
-        """Anything but yes leaves all as it is; a folder that is not ours is not emptied."""
+        """Anything but yes leaves all as it is; what somebody else has made stays in any case."""
+        self.cloud_dir.mkdir()
         self.start_cloud()
         done = self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), given="n\n")
         self.assertEqual(done.status, 1)
         self.assertIn("aborted reset operation", done.output)
         self.assertTrue((self.cloud_dir / "ready.json").exists())
+        self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), "--force")
+        self.assertEqual([path.name for path in self.root.iterdir()], ["cloud"])
+        self.assertEqual(list(self.cloud_dir.iterdir()), [])
         foreign = self.root / "photos"
         foreign.mkdir()
         (foreign / "holiday.jpg").touch()
@@ -80,7 +76,10 @@ class LifeTests(MachineCase):
         self.assertTrue((foreign / "holiday.jpg").exists())
 
     def test_init_twice(self) -> None:
-        """The same init goes on with the cloud that runs; another configuration is refused."""
+        """The same init goes on with the cloud that runs; another configuration is refused.
+
+        What it prints can be pasted on the edge machine as it is.
+        """
         self.start_cloud()
         ports = self.ports()
         again = self.init()
@@ -92,18 +91,10 @@ class LifeTests(MachineCase):
         self.assertEqual(other.status, 1)
         self.assertIn("CloudCore is already running on this node", other.output)
         self.assertEqual(self.ports(), ports)
-
-    def test_the_printed_join_line_works(self) -> None:
-        """What init prints can be pasted on the edge machine as it is."""
-        done = self.init()
-        words = done.line("  keadm join").split()
+        words = again.line("  keadm join").split()
         self.assertEqual(words[:2], ["keadm", "join"])
-        joined = self.keadm(
-            *words[1:],
-            *("--data-dir", str(self.edge_dir), "-i", "pasted", "-r", "process"),
-            *("--set", "commonConfig.monitorServer.bindAddress=127.0.0.1:0"),
-            *("--set", "modules.eventBus.mqttServerInternal=tcp://127.0.0.1:0"),
-        )
+        where = ("--data-dir", str(self.edge_dir), "-i", "pasted", "-r", "process")
+        joined = self.keadm(*words[1:], *where, *EDGE_PORTS)
         self.assertEqual(joined.status, 0, joined.output)
         self.assertTrue(self.node_ready("pasted"))
 
@@ -151,8 +142,12 @@ class LifeTests(MachineCase):
         self.assertTrue(self.node_ready())
 
     def test_options_reach_the_configuration(self) -> None:
-        """Labels, --set and the MQTT broker that is not there, in the file and at the node."""
+        """--check leaves no trace; labels and --set are in the file and at the node."""
         token = self.start_cloud()
+        looked = self.join(token, "--check")
+        self.assertEqual(looked.status, 0, looked.output)
+        self.assertFalse(self.edge_dir.exists())
+        self.assertEqual(self.api("/api/v1/nodes")["items"], [])
         done = self.join(
             *(token, "-l", "site=north,floor=2", "--cgroupdriver", "systemd"),
             *("--set", "modules.edgeHub.heartbeat=7", "--post-run", f"touch {self.root}/after"),
@@ -165,14 +160,6 @@ class LifeTests(MachineCase):
         (node,) = self.api("/api/v1/nodes")["items"]
         self.assertEqual(node["metadata"]["labels"]["floor"], "2")
         self.assertTrue((self.root / "after").exists())
-
-    def test_check_changes_nothing(self) -> None:
-        """join --check looks at everything and leaves no trace."""
-        token = self.start_cloud()
-        done = self.join(token, "--check")
-        self.assertEqual(done.status, 0, done.output)
-        self.assertFalse(self.edge_dir.exists())
-        self.assertEqual(self.api("/api/v1/nodes")["items"], [])
 
     def test_foreground(self) -> None:
         """In a container: it prints the log, and SIGTERM stops cloud and keadm."""
@@ -197,7 +184,10 @@ class LifeTests(MachineCase):
 
 class TokenTests(MachineCase):
     def test_tokens(self) -> None:
-        """A token with a life of its own is listed, joins an edge, and can be revoked."""
+        """A token with a life of its own is listed, joins an edge, and can be revoked.
+
+        So can the standing one, and another takes its place at once.
+        """
         standing = self.start_cloud()
         where = ("--data-dir", str(self.cloud_dir))
         made = self.keadm("gettoken", *where, "--ttl", "2h30m").output.strip()
@@ -217,46 +207,35 @@ class TokenTests(MachineCase):
         fresh = self.keadm("gettoken", *where, "--ttl", "5m").output.strip()
         done = self.join(fresh)
         self.assertEqual(done.status, 0, done.output)
-
-    def test_the_standing_token_revoked(self) -> None:
-        """The cloud's own token can be revoked; another one takes its place at once."""
-        standing = self.start_cloud()
-        where = ("--data-dir", str(self.cloud_dir))
         self.assertEqual(self.keadm("gettoken", *where, "revoke", standing).status, 0)
-        fresh = self.keadm("gettoken", *where).output.strip()
-        self.assertNotEqual(fresh, standing)
-        self.assertEqual(self.join(standing).status, 1)
-        self.assertEqual(self.join(fresh).status, 0)
+        renewed = self.keadm("gettoken", *where).output.strip()
+        self.assertNotEqual(renewed, standing)
+        self._refuses_bad_input(where)
 
-    def test_bad_input(self) -> None:
-        """What cannot be is said in a line."""
-        where = ("--data-dir", str(self.cloud_dir))
-        done = self.keadm("gettoken", *where)
-        self.assertEqual(done.status, 1)
-        self.assertIn("admin.kubeconfig is not there", done.output)
-        self.start_cloud()
+    def _refuses_bad_input(self, where: tuple[str, ...]) -> None:
         done = self.keadm("gettoken", *where, "--ttl", "soon")
         self.assertIn("expected 30m, 12h, 7d", done.output)
         done = self.keadm("gettoken", *where, "revoke", "nobody")
         self.assertIn("there is no token 'nobody'", done.output)
 
+    def test_no_cloud(self) -> None:
+        """Where no cloud is, there is no token, and the line says what to do."""
+        done = self.keadm("gettoken", "--data-dir", str(self.cloud_dir))
+        self.assertEqual(done.status, 1)
+        self.assertIn("admin.kubeconfig is not there", done.output)
+
 
 class BadInputTests(MachineCase):
-    def test_a_cloud_of_another_ca(self) -> None:
-        """A token of one cloud does not join another; the table says which is which."""
-        self.start_cloud()
+    def test_two_clouds(self) -> None:
+        """One cloud's token does not join another; with the right one an edge moves."""
+        own = self.start_cloud()
         other = self.root / "cloud-2"
         token = self.start_cloud(other)
         done = self.join(token)
         self.assertEqual(done.status, 1)
         self.assertIn("FAIL the cloud's CA is", done.line("ca "))
         self.assertFalse(self.edge_dir.exists())
-
-    def test_moved_to_another_cloud(self) -> None:
-        """An edge that joined one cloud joins another with that one's token."""
-        self.assertEqual(self.join(self.start_cloud()).status, 0)
-        other = self.root / "cloud-2"
-        token = self.start_cloud(other)
+        self.assertEqual(self.join(own).status, 0)
         first, self.cloud_dir = self.cloud_dir, other
         done = self.join(token)
         self.assertEqual(done.status, 0, done.output)
