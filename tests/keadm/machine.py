@@ -24,6 +24,8 @@ from urllib.request import Request, urlopen
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from kubeedge_tx.keadm.places import find
+from kubeedge_tx.keadm.service import pid_of
 from kubeedge_tx.security.authority import Authority
 
 KEADM: Final = (sys.executable, "-m", "kubeedge_tx.keadm.main")
@@ -83,11 +85,13 @@ class MachineCase(SynchronousTestCase):
         self.addCleanup(self._clean)
 
     def _clean(self) -> None:
-        for role, pattern in (("edge", "edge*"), ("cloud", "cloud*")):
-            for folder in self.root.glob(pattern):
-                if not (folder / "keadm.json").exists():
-                    continue
-                self.keadm("reset", role, "--data-dir", str(folder), "--force")
+        for folder in self.root.glob("edge*"):
+            if (folder / "keadm.json").exists():  # its pods end with it
+                self.keadm("reset", "edge", "--data-dir", str(folder), "--force")
+        for folder in self.root.glob("cloud*"):
+            pid = pid_of(find("cloud", str(folder)))
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
 
     def keadm(
         self,

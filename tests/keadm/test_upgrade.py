@@ -92,18 +92,7 @@ class UpgradeTests(MachineCase):
         self.assertFalse(self.report()["success"])
 
     def test_a_version_that_never_gets_ready(self) -> None:
-        """A new version that hangs is given up; what was stored meanwhile stays."""
-        self.start()
-        code = "import time; time.sleep(600)"
-        bad = self.new_version("bad", f"exec {sys.executable} -c '{code}' \"$@\"")
-        done = self.edge("upgrade", "edge", "--venv", str(bad), "--timeout", "3")
-        self.assertEqual(done.status, 1, done.output)
-        self.assertIn("edgecore is not ready yet", done.output)
-        self.assertIn(f"back at edgecore v{VERSION}, with the store as it is", done.output)
-        self.assertTrue(self.node_ready())
-
-    def test_interrupted(self) -> None:
-        """Ctrl-C in the middle of an upgrade leaves the old version running."""
+        """Ctrl-C in the middle of an upgrade, or its timeout, leaves the old version running."""
         self.start()
         code = "import time; time.sleep(600)"
         bad = self.new_version("bad", f"exec {sys.executable} -c '{code}' \"$@\"")
@@ -118,9 +107,17 @@ class UpgradeTests(MachineCase):
         self.assertIn(f"back at edgecore v{VERSION}", output)
         self.assertNotIn("9.9.9", record.read_text())
         self.assertIn(str(Path(sys.executable).with_name("twistd")), self.program())
+        done = self.edge("upgrade", "edge", "--venv", str(bad), "--timeout", "3")
+        self.assertEqual(done.status, 1, done.output)
+        self.assertIn("edgecore is not ready yet", done.output)
+        self.assertIn(f"back at edgecore v{VERSION}, with the store as it is", done.output)
+        self.assertTrue(self.node_ready())
 
-    def test_nothing_is_stopped_for_nothing(self) -> None:
-        """What is no new version, or refuses the configuration, is found before the stop."""
+    def test_before_an_upgrade(self) -> None:
+        """What is no new version, or refuses the configuration, is found before the stop.
+
+        A backup can be made while it runs, and gone back to by its version.
+        """
         self.start()
         pid = json.loads((self.edge_dir / "ready.json").read_text())["pid"]
         done = self.edge("upgrade", "edge", "--venv", str(self.root / "nowhere"))
@@ -135,9 +132,6 @@ class UpgradeTests(MachineCase):
         self.assertIn("nonsense: there is no such key", done.output)
         os.kill(pid, 0)
 
-    def test_backup(self) -> None:
-        """A backup can be made while it runs, and gone back to by its version."""
-        self.start()
         done = self.edge("backup", "edge")
         self.assertEqual(done.status, 0, done.output)
         missing = self.edge("rollback", "edge", "--historical-version", "v0.0.1")
