@@ -11,6 +11,7 @@ import sys
 import click
 
 from kubeedge_tx.config.edgecore import EdgeCoreConfig
+from kubeedge_tx.edge.edgehub.tokenfile import blank_token
 from kubeedge_tx.errors import KubeEdgeError
 from kubeedge_tx.keadm import (
     cloudprobes,
@@ -248,6 +249,8 @@ def _start(
                 service.wait_for(
                     what, until, here, record, running.deadline, log_from=running.log_from
                 )
+            # An agent that got its certificate while we wrote the file does not look at the token.
+            blank_token(here.config_file)
         if post_run:
             _run_hook("--post-run", post_run)
     click.echo(

@@ -129,7 +129,10 @@ class LifeTests(MachineCase):
         self.assertEqual(done.status, 0, done.output)
 
     def test_join_after_the_agent_died(self) -> None:
-        """An agent that was killed is started again by the same command, without a token."""
+        """An agent that was killed is started again by the same command, without a token.
+
+        A token that the file has although it is not needed is not left there.
+        """
         token = self.start_cloud()
         self.assertEqual(self.join(token).status, 0)
         pid = json.loads((self.edge_dir / "ready.json").read_text())["pid"]
@@ -138,9 +141,14 @@ class LifeTests(MachineCase):
         looked = self.keadm("check", "--data-dir", str(self.edge_dir))
         self.assertEqual(looked.status, 1)
         self.assertIn("edgecore does not run", looked.line("agent"))
+        config = self.edge_dir / "config" / "edgecore.yaml"
+        tree = yaml.safe_load(config.read_text())
+        tree["modules"]["edgeHub"]["token"] = token
+        config.write_text(yaml.safe_dump(tree))
         done = self.join("")
         self.assertEqual(done.status, 0, done.output)
         self.assertTrue(self.node_ready())
+        self.assertNotIn(token, config.read_text())
 
     def test_options_reach_the_configuration(self) -> None:
         """--check leaves no trace; labels and --set are in the file and at the node."""
