@@ -29,6 +29,8 @@ def requires(tool: str) -> Callable[[T], T]:
 
 
 def _missing(tool: str) -> str | None:
+    if tool == "root":
+        return "needs root" if os.geteuid() else None
     if tool == "mqttjs":
         return _missing_mqttjs()
     program = shutil.which(tool) or shutil.which(tool, path="/usr/sbin")

@@ -33,6 +33,7 @@ files >"$scratch/after"
 """
 
 
+@requires("root")
 @requires("kubectl")
 class UsualPlacesTests(MachineCase):
     def test_fresh_machine(self) -> None:
@@ -121,6 +122,7 @@ files >"$scratch/after"
 )
 
 
+@requires("root")
 @requires("kubectl")
 class SystemdTests(UsualPlacesTests):
     """``systemctl`` is a script that starts and stops what the unit says."""

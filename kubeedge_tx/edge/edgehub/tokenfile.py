@@ -12,6 +12,8 @@ from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.security.files import write_file
 
 _WHERE: Final = ("modules", "edgeHub", "token")
+_WHITE: Final = " \t\r\n\x85\u2028\u2029"
+"""What YAML takes for space and line ends. Source: YAML 1.1, productions 22 to 31."""
 
 
 def blank_token(path: Path) -> bool:
@@ -52,4 +54,4 @@ def _find(node: Any, keys: tuple[str, ...]) -> Any:
 def _span(text: str, node: yaml.ScalarNode) -> tuple[int, int]:
     start, end = node.start_mark.index, node.end_mark.index
     # A block scalar's span includes the line end after it.
-    return start, start + len(text[start:end].rstrip(" \t\r\n"))  # YAML's white space
+    return start, start + len(text[start:end].rstrip(_WHITE))

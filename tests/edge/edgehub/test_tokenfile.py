@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -75,6 +75,10 @@ class TokenFileTests(SynchronousTestCase):
         with self.assertRaisesRegex(ConfigError, "cannot take the token out"):
             blank_token(self.path)
 
+    @example({}, "\xa0", None, True)
+    @example({}, "\x85", "|", False)
+    @example({}, "a\u2028", "|", False)
+    @example({}, "\u2029\n", ">", False)
     @given(
         st.dictionaries(st.text(max_size=9), st.integers() | st.text(max_size=20), max_size=5),
         st.text(min_size=1, max_size=60),
