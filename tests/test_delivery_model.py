@@ -254,6 +254,10 @@ class DeliveryTests(SynchronousTestCase):
         """So they do when the edge moves between two clouds, each behind in its own way."""
         explore(TwoClouds, 25)
 
+    # Found by itself now and then: see "What is not promised" in docs/delivery.rst. It runs every time, and says
+    # whether it was found; several clouds are issue 4's work.
+    test_two_clouds.todo = "an edge between two clouds can end with an old pod"  # type: ignore[attr-defined]
+
     def test_lost_store(self) -> None:
         """So they do when the edge's disk is replaced by an empty one, or by an old copy."""
         explore(LostStore, 25)
