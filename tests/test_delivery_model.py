@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -254,12 +253,6 @@ class DeliveryTests(SynchronousTestCase):
     def test_two_clouds(self) -> None:
         """So they do when the edge moves between two clouds, each behind in its own way."""
         explore(TwoClouds, 25)
-
-    if "two-clouds" not in os.environ.get("KUBEEDGE_TX_EXPLORE", ""):
-        test_two_clouds.skip = (  # type: ignore[attr-defined]
-            "known to find an old pod now and then (docs/delivery.rst, What is not promised): "
-            "set KUBEEDGE_TX_EXPLORE=two-clouds to look for it"
-        )
 
     def test_lost_store(self) -> None:
         """So they do when the edge's disk is replaced by an empty one, or by an old copy."""
