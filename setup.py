@@ -47,7 +47,6 @@ setup(
         "PyYAML >= 6.0.3",
         "PyJWT >= 2.15",
         "jsonschema >= 4.26",
-        "prometheus-client >= 0.26",
         "click >= 8.5",
         "rich >= 15",
     ],
