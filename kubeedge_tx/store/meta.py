@@ -18,7 +18,7 @@ from kubeedge_tx.api.meta import is_newer
 from kubeedge_tx.store.database import Change, Database
 
 MAX_GONE: Final = 4096
-"""Deleted or replaced objects that are remembered."""
+"""Keys of deleted objects that are remembered."""
 
 _KINDS: Final = {
     "pod": ("v1", "Pod"),
@@ -38,6 +38,7 @@ class _Metadata(msgspec.Struct, frozen=True):
     resourceVersion: str | None = None
     namespace: str | None = None
     name: str | None = None
+    creationTimestamp: str | None = None
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -50,6 +51,20 @@ _head: Final = msgspec.json.Decoder(_Head)
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """When an object of a name was as it was."""
+
+    version: str
+    created: str
+
+    def is_after(self, other: State) -> bool:
+        """Tell whether this is a later state, of this object or of another one of its name."""
+        if is_newer(self.version, other.version):
+            return True
+        return bool(other.created) and self.created > other.created
+
+
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Which object, and which state of it, some JSON is; empty texts where it does not say."""
 
@@ -59,6 +74,13 @@ class Identity:
     name: str = ""
     uid: str = ""
     version: str = ""
+    created: str = ""
+    """Seconds, in UTC, in a form that sorts."""
+
+    @property
+    def state(self) -> State:
+        """Its place among all objects that had its name."""
+        return State(self.version, self.created)
 
 
 def identify(value: bytes | msgspec.Raw) -> Identity:
@@ -75,6 +97,7 @@ def identify(value: bytes | msgspec.Raw) -> Identity:
         found.name or "",
         found.uid or "",
         found.resourceVersion or "",
+        found.creationTimestamp or "",
     )
 
 
@@ -109,7 +132,7 @@ class MetaStore:
         self._database = database
         self._rows: dict[str, Meta] = {}
         self._by_type: dict[str, dict[str, Meta]] = {}
-        self._gone: dict[str, str] = {}
+        self._gone: dict[str, State] = {}
 
     async def load(self) -> None:
         """Read the table; call once, after the database is open."""
@@ -119,13 +142,24 @@ class MetaStore:
             self._keep(row)
         self._gone = await self._database.read(_all_gone)
 
-    def is_outdated(self, identity: Identity) -> bool:
-        """Tell whether an object was deleted or replaced in this version or a later one.
+    def is_outdated(self, key: str, identity: Identity) -> bool:
+        """Tell whether this version of an object, or a later one, was here already.
 
-        Only a cloud that is behind another one, or a link that repeats itself, sends it.
+        Only a repeat, or a cloud that is behind another one, brings what is outdated. Versions
+        are counted for the whole cluster: an object that was made again under its name is
+        newer than all versions of the one before, and has another uid. Should it be older and
+        yet created later, the count began anew, in a cluster that was set up again.
         """
-        last = self._gone.get(identity.uid) if identity.version else None
-        return last is not None and not is_newer(identity.version, last)
+        if not identity.uid or not identity.version:
+            return False
+        stored = self._rows.get(key)
+        if stored is not None and not identity.state.is_after(stored.identity.state):
+            return True
+        return self.is_buried(key, identity.state)
+
+    def is_buried(self, key: str, state: State) -> bool:
+        """Tell whether what was deleted under a key was in this state or a later one."""
+        return key in self._gone and not state.is_after(self._gone[key])
 
     def holdings(self) -> list[Holding]:
         """All objects of the cluster that are here."""
@@ -201,21 +235,22 @@ class MetaStore:
 
         return Change(work, lambda _: self._drop(key))
 
-    def burying(self, uid: str, version: str) -> Change:
-        """The change that remembers that an object is gone since ``version``."""
+    def burying(self, key: str, gone: State) -> Change:
+        """The change that remembers what was deleted under a key."""
 
         def work(cursor: sqlite3.Cursor) -> None:
-            cursor.execute("DELETE FROM gone_object WHERE uid = ?", (uid,))
+            cursor.execute("DELETE FROM gone_key WHERE key = ?", (key,))
             cursor.execute(
-                "INSERT INTO gone_object (uid, resource_version) VALUES (?, ?)", (uid, version)
+                "INSERT INTO gone_key (key, resource_version, created) VALUES (?, ?, ?)",
+                (key, gone.version, gone.created),
             )
             cursor.execute(
-                "DELETE FROM gone_object WHERE seq <= ?", ((cursor.lastrowid or 0) - MAX_GONE,)
+                "DELETE FROM gone_key WHERE seq <= ?", ((cursor.lastrowid or 0) - MAX_GONE,)
             )
 
         def applied(_: None) -> None:
-            self._gone.pop(uid, None)
-            self._gone[uid] = version
+            self._gone.pop(key, None)
+            self._gone[key] = gone
             while len(self._gone) > MAX_GONE:
                 del self._gone[next(iter(self._gone))]
 
@@ -237,9 +272,9 @@ def _all_rows(cursor: sqlite3.Cursor) -> list[Meta]:
     return [Meta(key, type, value.encode()) for key, type, value in found]
 
 
-def _all_gone(cursor: sqlite3.Cursor) -> dict[str, str]:
-    found = cursor.execute("SELECT uid, resource_version FROM gone_object ORDER BY seq")
-    return dict(found.fetchall())
+def _all_gone(cursor: sqlite3.Cursor) -> dict[str, State]:
+    found = cursor.execute("SELECT key, resource_version, created FROM gone_key ORDER BY seq")
+    return {key: State(version, created) for key, version, created in found}
 
 
 def _v2_row(row: Meta) -> tuple[str, str, str, str, int] | None:

@@ -9,12 +9,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.errors import StoreError
 from kubeedge_tx.store import meta
-from kubeedge_tx.store.meta import Identity, MetaStore, identify
+from kubeedge_tx.store.meta import Identity, MetaStore, State, identify
 from tests.fakes.database import DirectDatabase
 
 
-def pod(name: str = "web", uid: str = "u1", version: str = "5", **more: Any) -> bytes:
+def pod(
+    name: str = "web", uid: str = "u1", version: str = "5", created: str | None = None, **more: Any
+) -> bytes:
     metadata = {"name": name, "namespace": "default", "uid": uid, "resourceVersion": version}
+    if created is not None:
+        metadata["creationTimestamp"] = created
     return json.dumps({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, **more}).encode()
 
 
@@ -37,18 +41,39 @@ class MetaStoreTests(SynchronousTestCase):
         return rows
 
     def test_gone(self) -> None:
-        """Of the objects that are gone the newest few thousand are remembered, for good."""
+        """Of the names that are gone the newest few thousand are remembered, for good."""
         self.patch(meta, "MAX_GONE", 2)
-        for uid in ("a", "b", "a", "c"):
-            self.successResultOf(self.database.commit(self.store.burying(uid, "5")))
+        for key in ("a", "b", "a", "c"):
+            self.successResultOf(self.database.commit(self.store.burying(key, State("5", ""))))
         for _ in range(2):
             self.assertEqual(
-                [self.store.is_outdated(Identity(uid=uid, version="5")) for uid in "abc"],
+                [self.store.is_outdated(key, Identity(uid="1", version="5")) for key in "abc"],
                 [True, False, True],
             )
-            self.assertFalse(self.store.is_outdated(Identity(uid="a", version="6")))
-            self.assertFalse(self.store.is_outdated(Identity(uid="a")))
+            self.assertFalse(self.store.is_outdated("a", Identity(uid="1", version="6")))
+            self.assertFalse(self.store.is_outdated("a", Identity(uid="1")))
             self.open()
+
+    def test_outdated(self) -> None:
+        """What is not newer than the last object of its name is outdated, whatever its uid."""
+        key, about = "default/pod/web", pod(version="5", created="2026-11-24T08:00:01Z")
+        self.successResultOf(self.store.put(key, "pod", about))
+        for _ in range(2):
+            for version, second, outdated in (
+                ("4", 1, True),
+                ("5", 1, True),
+                ("6", 1, False),
+                ("6", 0, False),
+                ("4", 2, False),  # a cluster that began to count anew
+            ):
+                found = Identity(
+                    uid="another", version=version, created=f"2026-11-24T08:00:0{second}Z"
+                )
+                self.assertEqual(self.store.is_outdated(key, found), outdated, (version, second))
+            last = State("5", "2026-11-24T08:00:01Z")
+            self.successResultOf(
+                self.database.commit(self.store.deleting(key), self.store.burying(key, last))
+            )
 
     def test_survives_restart(self) -> None:
         """What was put is there after a kill, and is replaced, not doubled."""

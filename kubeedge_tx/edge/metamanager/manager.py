@@ -10,7 +10,6 @@ from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from kubeedge_tx.api import meta as k8s
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
@@ -165,20 +164,17 @@ class MetaManager:
             await self._refuse(message, "the content is not an object")
             return
         new = identify(message.content)
-        stored = self._store.get(str(resource))
-        known = stored.identity if stored is not None else Identity()
-        if self._is_known(known, new):
+        if self._store.is_outdated(str(resource), new):
+            # A repeat, or what a cloud that is behind sends.
             self.repeats += 1
             await self._acknowledge(message)
             return
         try:
-            changes = [self._store.putting(str(resource), resource.kind, message.content)]
+            change = self._store.putting(str(resource), resource.kind, message.content)
         except UnicodeDecodeError:
             await self._refuse(message, "the content is not UTF-8")
             return
-        if known.uid and known.uid != new.uid:
-            changes.append(self._store.burying(known.uid, known.version))
-        await self._database.commit(*changes)
+        await self._database.commit(change)
         await self._acknowledge(message)
         if not (operation == names.UPDATE and resource.kind == "node"):
             await self._pass_on(message, resource)
@@ -187,12 +183,14 @@ class MetaManager:
         wanted = identify(message.content)
         stored = self._store.get(str(resource))
         known = stored.identity if stored is not None else Identity()
-        gone = wanted.uid or known.uid
-        last = wanted.version
-        if known.uid == gone and k8s.is_newer(known.version, last):
-            last = known.version
-        changes = [self._store.burying(gone, last)] if gone and last else []
-        if wanted.uid and known.uid and wanted.uid != known.uid:
+        is_it = wanted.uid in ("", known.uid)
+        last = wanted.state
+        if is_it and not last.is_after(known.state):
+            last = known.state
+        changes = []
+        if last.version and not self._store.is_buried(str(resource), last):
+            changes.append(self._store.burying(str(resource), last))
+        if known.uid and not is_it:
             # The object was deleted and made again; the new one stays.
             self.repeats += 1
             if changes:
@@ -219,14 +217,6 @@ class MetaManager:
                     if mark in row.key
                 ]
         return changes
-
-    def _is_known(self, known: Identity, new: Identity) -> bool:
-        """Whether a push brings nothing new: a repeat, or what a cloud that is behind sends."""
-        if not new.uid or not new.version:
-            return False
-        if new.uid == known.uid:
-            return not k8s.is_newer(new.version, known.version)
-        return self._store.is_outdated(new)
 
     async def _acknowledge(self, message: Message) -> None:
         route = message.route

@@ -101,7 +101,7 @@ class Remote:
         """The change that keeps a Node from an answer; ``None`` if a newer one is kept."""
         filled = {"kind": NODES.kind, "apiVersion": NODES.api_version, **found}
         key = str(Resource(CLUSTER, "node", node))
-        if k8s.name(found) != node or self._is_older(key, found):
+        if k8s.name(found) != node or self._store.is_outdated(key, _identity(found)):
             return None
         return self._store.putting(key, "node", raw(filled))
 
@@ -135,16 +135,13 @@ class Remote:
 
     async def _keep(self, resource: Resource, found: Mapping[str, Any]) -> None:
         key = str(resource)
-        if k8s.name(found) == resource.name and not self._is_older(key, found):
+        if k8s.name(found) == resource.name and not self._store.is_outdated(key, _identity(found)):
             await self._store.put(key, resource.kind, raw(found))
 
-    def _is_older(self, key: str, found: Mapping[str, Any]) -> bool:
-        """Whether a push has already brought the same version of the object, or a newer one."""
-        stored = self._store.get(key)
-        identity = stored.identity if stored is not None else Identity()
-        version = k8s.resource_version(found)
-        if self._store.is_outdated(Identity(uid=k8s.uid(found), version=version)):
-            return True
-        if not identity.uid or identity.uid != k8s.uid(found) or not version:
-            return False
-        return not k8s.is_newer(version, identity.version)
+
+def _identity(found: Mapping[str, Any]) -> Identity:
+    return Identity(
+        uid=k8s.uid(found),
+        version=k8s.resource_version(found),
+        created=str(k8s.mapping(found, "metadata").get("creationTimestamp") or ""),
+    )

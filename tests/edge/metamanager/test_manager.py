@@ -82,9 +82,9 @@ class PushTests(EdgeCase):
         self.assertEqual(self.meta.repeats, 2)
 
     def test_recreated(self) -> None:
-        """Another uid is another object, whatever its version."""
+        """Another uid with a newer version is another object of the name."""
         self.receive(push("insert", "default/pod/web", k8s_object("Pod", "web", "u1", "7")))
-        self.receive(push("insert", "default/pod/web", k8s_object("Pod", "web", "u2", "7")))
+        self.receive(push("insert", "default/pod/web", k8s_object("Pod", "web", "u2", "8")))
         self.assertEqual(len(self.edged.take()), 2)
         self.assertEqual(self.stored("default/pod/web")["metadata"]["uid"], "u2")
 
