@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit.clocks import find_library
+
 T = TypeVar("T")
 
 
@@ -16,7 +19,8 @@ def requires(tool: str) -> Callable[[T], T]:
     """Skip a test or a class without ``tool``, or fail it if KUBEEDGE_TX_REQUIRE names it.
 
     :param tool: ``docker`` (an engine that answers), ``mqttjs`` (the package ``mqtt`` of npm
-        in the folder that KUBEEDGE_TX_MQTTJS names) or a program: ``mosquitto``, ``kubectl``.
+        in the folder that KUBEEDGE_TX_MQTTJS names) or a program: ``mosquitto``, ``kubectl``;
+        or ``libfaketime``, which is no program.
     """
     reason = _missing(tool)
 
@@ -33,6 +37,8 @@ def _missing(tool: str) -> str | None:
         return "needs root" if os.geteuid() else None
     if tool == "mqttjs":
         return _missing_mqttjs()
+    if tool == "libfaketime":
+        return _missing_libfaketime()
     program = shutil.which(tool) or shutil.which(tool, path="/usr/sbin")
     if program is None:
         return f"{tool} is not installed"
@@ -44,6 +50,14 @@ def _missing(tool: str) -> str | None:
         )
         if answer.returncode:
             return "no Docker engine answers"
+    return None
+
+
+def _missing_libfaketime() -> str | None:
+    try:
+        find_library()
+    except ConfigError as error:
+        return error.reason
     return None
 
 

@@ -1,4 +1,4 @@
-"""``python -m kubeedge_tx.faultkit``: a bad link, and a judge."""
+"""``python -m kubeedge_tx.faultkit``: a bad link, bad disks and clocks, and a judge."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 import click
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
 
 from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit.clocks import run
 from kubeedge_tx.faultkit.history import check, read
+from kubeedge_tx.faultkit.kit import Kit
 from kubeedge_tx.faultkit.proxy import Proxy
 from kubeedge_tx.faultkit.script import Step, perform, read_line, read_steps
 
@@ -26,20 +29,55 @@ def main() -> None:
     """Break a deployment on purpose, and find out which promise did not hold."""
 
 
+_CONTROL = click.option("--control", default="", help="host:port that takes steps as JSON lines")
+_SCRIPT = click.option("--script", type=click.Path(path_type=Path), help="YAML list of steps")
+
+
 @main.command()
 @click.option("--listen", default="127.0.0.1:0", help="host:port for the edges")
 @click.option("--to", required=True, help="host:port of the cloud")
-@click.option("--control", default="", help="host:port that takes steps as lines of JSON")
-@click.option("--script", type=click.Path(path_type=Path), help="YAML list of steps")
+@_CONTROL
+@_SCRIPT
 @click.option("--seed", type=int, default=None, help="of the jitter")
 def proxy(listen: str, to: str, control: str, script: Path | None, seed: int | None) -> None:
-    """Be the link between edges and a cloud, as bad as you say."""
+    """Be the link between edges and a cloud, as bad as you say; do the rest as well."""
+    steps = _steps(script)
+    link = (_split(listen), _split(to), random.Random(seed))  # noqa: S311 - of jitter only
+    react(_obey, [link, _split(control) if control else None, steps])
+
+
+@main.command()
+@_CONTROL
+@_SCRIPT
+def local(control: str, script: Path | None) -> None:
+    """Break this machine's processes, disks and clocks, without a link."""
+    steps = _steps(script)
+    if not steps and not control:
+        raise click.UsageError("give --script, --control or both")
+    react(_obey, [None, _split(control) if control else None, steps])
+
+
+@main.command("run", context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--clock",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="file that says how wrong COMMAND's clock is; made if it is not there",
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run_command(clock: Path, command: tuple[str, ...]) -> None:
+    """Become COMMAND, with a clock that `{do: clock}` can shift. Not for programs in Go."""
     try:
-        steps = read_steps(script.read_bytes()) if script is not None else []
+        run(clock, list(command))
+    except (ConfigError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _steps(script: Path | None) -> list[Step]:
+    try:
+        return read_steps(script.read_bytes()) if script is not None else []
     except (ConfigError, OSError) as error:
         raise click.UsageError(str(error)) from None
-    places = [_split(listen), _split(to), _split(control) if control else None]
-    react(_run_proxy, [places, steps, random.Random(seed)])  # noqa: S311 - of jitter only
 
 
 def _split(place: str) -> tuple[str, int]:
@@ -49,44 +87,60 @@ def _split(place: str) -> tuple[str, int]:
     return host, int(port)
 
 
-async def _run_proxy(reactor: Any, places: list[Any], steps: list[Step], chance: Any) -> None:
-    listen, to, control = places
-    link = Proxy(reactor, chance, *to)
-    port = await link.listen(listen[1], listen[0])
-    click.echo(f"listening on {listen[0]}:{port}")
+async def _obey(
+    reactor: Any, link: Any, control: tuple[str, int] | None, steps: list[Step]
+) -> None:
+    proxy = None
+    if link is not None:
+        listen, to, chance = link
+        proxy = Proxy(reactor, chance, *to)
+        port = await proxy.listen(listen[1], listen[0])
+        click.echo(f"listening on {listen[0]}:{port}")
+    kit = Kit(reactor, proxy)
+    # Ctrl-C and SIGTERM come here; what SIGKILL leaves, the kernel and a holder put right.
+    reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(kit.heal()))
+    doing = DeferredLock()
     if control is not None:
         endpoint = serverFromString(reactor, f"tcp:{control[1]}:interface={control[0]}")
-        controlling = await endpoint.listen(Factory.forProtocol(lambda: Control(link)))
+        controlling = await endpoint.listen(Factory.forProtocol(lambda: Control(kit, doing)))
         click.echo(f"control on {control[0]}:{controlling.getHost().port}")
+    began = reactor.seconds()
     for step in steps:
-        reactor.callLater(step.at, _perform_loudly, step, link)
+        await deferLater(reactor, max(0.0, began + step.at - reactor.seconds()))
+        try:
+            await doing.run(_start, step, kit)
+        except ConfigError as error:
+            click.echo(f"{step.at:g} s: {error}", err=True)
+        else:
+            click.echo(f"{step.at:g} s: {step.do}")
     await Deferred()
 
 
-def _perform_loudly(step: Step, link: Proxy) -> None:
-    try:
-        perform(step, link)
-    except (ConfigError, ProcessLookupError, PermissionError) as error:
-        click.echo(f"{step.do}: {error}", err=True)
-    else:
-        click.echo(f"{step.at:g} s: {step.do}")
+def _start(step: Step, kit: Kit) -> Deferred[dict[str, Any]]:
+    return Deferred.fromCoroutine(perform(step, kit))
 
 
 class Control(LineOnlyReceiver):
-    """Takes one step a line, answers with the proxy's state."""
+    """Takes one step a line, answers with what is in force then; one after the other."""
 
     delimiter = b"\n"
 
-    def __init__(self, link: Proxy) -> None:
-        self._link = link
+    def __init__(self, kit: Kit, doing: DeferredLock) -> None:
+        self._kit = kit
+        self._doing = doing
 
     def lineReceived(self, line: bytes) -> None:
-        answer: dict[str, Any]
-        try:
-            answer = perform(read_line(line), self._link)
-        except (ConfigError, ProcessLookupError, PermissionError) as error:
-            answer = {"error": str(error)}
-        self.sendLine(msgspec.json.encode(answer))
+        answering: Deferred[dict[str, Any]] = self._doing.run(self._perform, line)
+        answering.addErrback(_complaint)
+        answering.addCallback(lambda answer: self.sendLine(msgspec.json.encode(answer)))
+
+    def _perform(self, line: bytes) -> Deferred[dict[str, Any]]:
+        return _start(read_line(line), self._kit)
+
+
+def _complaint(failure: Failure) -> dict[str, Any]:
+    failure.trap(ConfigError)
+    return {"error": failure.getErrorMessage()}
 
 
 @main.command("check")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from kubeedge_tx.errors import ConfigError
-from kubeedge_tx.faultkit.proxy import Proxy
+from kubeedge_tx.faultkit.clocks import MACHINE
+from kubeedge_tx.faultkit.kit import Kit
 
 _SIGNALS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP, "continue": signal.SIGCONT}
 
@@ -18,15 +21,24 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One thing to do."""
 
     do: str
-    """``set``, ``heal``, ``reset``, ``refuse``, ``kill``, ``stop``, ``continue`` or ``status``."""
+    """One of the words of :data:`DEEDS`."""
     at: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """Seconds after the start; in a control line it means nothing."""
     direction: str = ""
-    """``up``, ``down`` or empty for both."""
+    """For ``set``: ``up``, ``down`` or empty for both."""
     faults: dict[str, float | bool] = {}
     """For ``set``: latency, jitter, rate, silent, cut_after."""
     pid: int = 0
-    """For ``kill``, ``stop`` and ``continue``: which process."""
+    """For ``kill``, ``stop``, ``continue``, ``no-space`` and ``slow-disk``: which process."""
+    path: str = ""
+    """For ``fill``: a folder of the filesystem. For ``clock``: the file that says the time."""
+    leave: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """For ``fill``: bytes that stay free."""
+    anyway: bool = False
+    """For ``fill``: also the filesystem of ``/``."""
+    seconds: float = 0.0
+    """For ``slow-disk``: how late each sync is. For the clocks: how wrong they are, counted from
+    the right time."""
 
 
 def read_steps(text: bytes) -> list[Step]:
@@ -52,39 +64,67 @@ def read_line(line: bytes) -> Step:
         raise ConfigError("control line", str(error)) from None
 
 
-def perform(step: Step, proxy: Proxy) -> dict[str, Any]:
-    """Do one step; returns the proxy's state after it.
+def _set(step: Step, kit: Kit) -> None:
+    try:
+        kit.link.set(*((step.direction,) if step.direction else ()), **step.faults)
+    except ValueError as error:
+        raise ConfigError("set", str(error)) from None
 
-    :raises ConfigError: there is no such thing to do.
-    :raises ProcessLookupError: no process has that id.
-    """
-    directions = (step.direction,) if step.direction else ()
-    if step.do == "set":
-        try:
-            proxy.set(*directions, **step.faults)
-        except ValueError as error:
-            raise ConfigError("set", str(error)) from None
-    elif step.do == "heal":
-        proxy.heal()
-    elif step.do == "reset":
-        proxy.reset()
-    elif step.do == "refuse":
-        proxy.refusing = True
-        proxy.reset()
-    elif step.do in _SIGNALS:
-        if step.pid <= 1:
-            raise ConfigError(step.do, f"pid {step.pid} is no process to be touched")
+
+def _refuse(step: Step, kit: Kit) -> None:
+    kit.link.refusing = True
+    kit.link.reset()
+
+
+def _signal(step: Step, kit: Kit) -> None:
+    if step.pid <= 1:
+        raise ConfigError(step.do, f"pid {step.pid} is no process to be touched")
+    try:
         os.kill(step.pid, _SIGNALS[step.do])
-    elif step.do != "status":
-        raise ConfigError(
-            "do",
-            f"{step.do!r} is unknown; expected set, heal, reset, refuse, kill, stop, continue "
-            "or status",
-        )
-    return {
-        "connections": len(proxy.links),
-        "accepted": proxy.accepted,
-        "refused": proxy.refused,
-        "refusing": proxy.refusing,
-        "faults": {which: msgspec.to_builtins(each) for which, each in proxy.faults.items()},
-    }
+    except OSError as error:
+        raise ConfigError(step.do, f"pid {step.pid}: {error.strerror}") from None
+
+
+async def _fill(step: Step, kit: Kit) -> None:
+    if not step.path:
+        raise ConfigError("fill", "which filesystem? give a folder on it as path")
+    await kit.fill(Path(step.path), step.leave, anyway=step.anyway)
+
+
+async def _clock(step: Step, kit: Kit) -> None:
+    if step.path in ("", MACHINE):
+        raise ConfigError("clock", "give the file that `faultkit run --clock` was given as path")
+    await kit.clocks.shift(step.path, step.seconds)
+
+
+_DEEDS: Final[dict[str, Callable[[Step, Kit], Awaitable[object] | object]]] = {
+    "set": _set,
+    "reset": lambda step, kit: kit.link.reset(),
+    "refuse": _refuse,
+    "kill": _signal,
+    "stop": _signal,
+    "continue": _signal,
+    "fill": _fill,
+    "no-space": lambda step, kit: kit.injections.no_space(step.pid),
+    "slow-disk": lambda step, kit: kit.injections.slow(step.pid, step.seconds),
+    "clock": _clock,
+    "machine-clock": lambda step, kit: kit.clocks.shift(MACHINE, step.seconds),
+    "heal": lambda step, kit: kit.heal(),
+    "status": lambda step, kit: None,
+}
+DEEDS: Final = tuple(_DEEDS)
+"""What can be done."""
+
+
+async def perform(step: Step, kit: Kit) -> dict[str, Any]:
+    """Do one step; returns the state after it.
+
+    :raises ConfigError: there is no such thing to do, or it could not be done.
+    """
+    deed = _DEEDS.get(step.do)
+    if deed is None:
+        raise ConfigError("do", f"{step.do!r} is unknown; expected one of {', '.join(DEEDS)}")
+    doing = deed(step, kit)
+    if isinstance(doing, Awaitable):
+        await doing
+    return kit.state()

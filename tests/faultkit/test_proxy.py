@@ -10,9 +10,9 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit.kit import Kit
 from kubeedge_tx.faultkit.proxy import MAX_HELD_BYTES, Faults, Pipe, Proxy
-from kubeedge_tx.faultkit.script import Step, perform, read_line, read_steps
+from kubeedge_tx.faultkit.script import Step, perform
 
 reactor: Any = _reactor
 
@@ -179,13 +179,13 @@ class ProxyTests(TestCase):
         """While it refuses, connections end at once; healed, they live."""
         await self.open()
         server = await self.served
-        perform(Step(do="refuse"), self.proxy)
+        await perform(Step(do="refuse"), Kit(reactor, self.proxy))
         await self.client.lost
         await server.lost
         again = await self.dial()
         await again.lost
         self.assertEqual(self.proxy.refused, 1)
-        perform(Step(do="heal"), self.proxy)
+        await perform(Step(do="heal"), Kit(reactor, self.proxy))
         self.served = Deferred()
         again = await self.dial()
         server = await self.served
@@ -194,36 +194,3 @@ class ProxyTests(TestCase):
         self.proxy.reset()
         await again.lost
         await server.lost
-
-
-class ScriptTests(SynchronousTestCase):
-    """What may be said to the proxy."""
-
-    def setUp(self) -> None:
-        self.proxy = Proxy(Clock(), random.Random(1), "127.0.0.1", 1)
-
-    def test_steps(self) -> None:
-        """A script is sorted by time; a line changes some faults and leaves the others."""
-        text = b"- {at: 5, do: heal}\n- {at: 1, do: set, direction: up, faults: {latency: 0.5}}\n"
-        steps = read_steps(text)
-        self.assertEqual([step.do for step in steps], ["set", "heal"])
-        perform(steps[0], self.proxy)
-        state = perform(read_line(b'{"do": "set", "faults": {"silent": true}}'), self.proxy)
-        self.assertEqual(state["faults"]["up"]["latency"], 0.5)
-        self.assertTrue(state["faults"]["up"]["silent"] and state["faults"]["down"]["silent"])
-        self.assertFalse(perform(steps[1], self.proxy)["faults"]["up"]["silent"])
-
-    def test_nonsense(self) -> None:
-        """What it does not understand it says, and does nothing."""
-        for line in (
-            b"{",
-            b'{"do": "dance"}',
-            b'{"do": "set", "faults": {"magic": 1}}',
-            b'{"do": "set", "faults": {"latency": -1}}',
-            b'{"do": "set", "direction": "left"}',
-            b'{"do": "kill"}',
-            b'{"do": "kill", "pid": 1}',
-        ):
-            with self.assertRaises(ConfigError, msg=line):
-                perform(read_line(line), self.proxy)
-        self.assertRaises(ConfigError, read_steps, b"- {do: 5}")
