@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.security.identity import identify
 
 UNREADABLE: Final = (
     ValueError,
@@ -48,6 +49,21 @@ def load_request(csr_der: bytes) -> x509.CertificateSigningRequest:
     if len(names) != 1:
         raise CertificateError("the request's subject must have exactly one CN")
     return request
+
+
+def node_of_request(pem: bytes) -> str:
+    """Read which node a certificate request in PEM names in its subject.
+
+    :raises CertificateError: it is none, or names no node.
+    """
+    try:
+        request = x509.load_pem_x509_csr(pem)
+    except UNREADABLE:
+        raise CertificateError("not a certificate request in PEM form") from None
+    with long_names_allowed():
+        if len(request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)) != 1:
+            raise CertificateError("the request's subject must have exactly one CN")
+        return identify(request.subject).node
 
 
 def make_request(
