@@ -1,7 +1,8 @@
 """Which promise a history breaks. Pure.
 
 A history is what somebody wrote down while things broke: what the cluster had, what each edge
-had, what the cluster believed an edge had confirmed, in the order of the looks.
+had, what the cluster believed an edge had confirmed, which reports an edge had taken and which
+the cluster showed, in the order of the looks.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ import msgspec
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of a history."""
 
-    where: Literal["cluster", "edge", "confirmed"]
-    """Who had it: the cluster; the edge ``node``; or the cluster says the edge confirmed it."""
+    where: Literal["cluster", "edge", "confirmed", "taken", "shown"]
+    """Who had it: the cluster; the edge ``node``; or the cluster says the edge confirmed it.
+    Of reports the other way: the edge has ``taken`` one from a device; the cluster ``shown`` it.
+    """
     key: str
     """``default/configmap/app``."""
     uid: str = ""
     version: int = 0
+    """Of a report: its number, higher for each."""
     gone: bool = False
     """It was deleted, at this end."""
     node: str = ""
@@ -46,6 +50,8 @@ class Checker:
         self._deleted: set[str] = set()
         self._edges: dict[tuple[str, str], Event] = {}
         self._buried: set[tuple[str, str]] = set()
+        self._taken: dict[str, Event] = {}
+        self._shown: dict[str, int] = {}
 
     def take(self, event: Event) -> None:
         """Look at one event."""
@@ -54,11 +60,16 @@ class Checker:
             self._in_cluster(event)
         elif event.where == "edge":
             self._at_edge(event)
-        else:
+        elif event.where == "confirmed":
             self._confirmed(event)
+        elif event.where == "taken":
+            before = self._taken.get(event.key, event)
+            self._taken[event.key] = max(before, event, key=lambda each: each.version)
+        else:
+            self._shown[event.key] = event.version
 
     def end(self) -> list[str]:
-        """All is healed and quiet: each edge must have what the cluster has.
+        """All is healed and quiet: each edge must have what the cluster has, and be heard.
 
         :returns: everything that was broken.
         """
@@ -74,6 +85,12 @@ class Checker:
                     f"{node} has {key} {have.uid} in version {have.version}, "
                     f"the cluster {want.uid} in {want.version}",
                 )
+        for key, taken in self._taken.items():
+            if (shown := self._shown.get(key, 0)) < taken.version:
+                self._say(
+                    taken,
+                    f"{taken.node} took report {taken.version} of {key}, the cluster shows {shown}",
+                )
         return self.broken
 
     def _in_cluster(self, event: Event) -> None:
@@ -82,6 +99,8 @@ class Checker:
             self._deleted.add(old.uid)
         if event.gone:
             self._deleted.add(event.uid or (old.uid if old is not None else ""))
+        else:
+            self._deleted.discard(event.uid)  # what was noted as gone was not done
         self._cluster[event.key] = event
 
     def _at_edge(self, event: Event) -> None:

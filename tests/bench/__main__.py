@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import click
@@ -10,8 +11,12 @@ import click
 from tests.bench import edges, fanout, mqtt, pods, reconnect, twin
 from tests.bench.figures import Report
 from tests.bench.processes import GaveUp
+from tests.bench.soak import command as soak
+from tests.bench.soak.settings import Settings
 
-NAMES = ("fanout", "pod", "edge", "reconnect", "mqtt", "twin")
+MEASURED = ("fanout", "pod", "edge", "reconnect", "mqtt", "twin")
+"""What runs if nothing is named."""
+NAMES = (*MEASURED, "soak")
 
 
 def _numbers(_context: object, _option: object, text: str) -> list[int]:
@@ -32,7 +37,14 @@ def _numbers(_context: object, _option: object, text: str) -> list[int]:
     default="separate",
     help="fanout: the embedded API in a process of its own, or in the cloud's.",
 )
-@click.option("--minutes", default=4.0, help="edge: how long idle traffic is measured.")
+@click.option(
+    "--minutes",
+    type=float,
+    help="edge: how long idle traffic is measured (4); soak: how long rounds are begun (20).",
+)
+@click.option("--seed", type=int, help="soak: of the faults and changes; by default any.")
+@click.option("--edges", "edge_count", default=30, help="soak: edges.")
+@click.option("--objects", default=500, help="soak: objects that change.")
 @click.option("--repeat", default=7, help="pod, reconnect, mqtt, twin: samples.")
 @click.option("--subscribers", default="10,100,500", callback=_numbers, help="mqtt: fan-out to.")
 @click.option("--idle", default=1000, help="mqtt: clients that do nothing; 0 for none.")
@@ -43,7 +55,10 @@ def main(
     nodes: list[int],
     windows: list[int],
     api: str,
-    minutes: float,
+    minutes: float | None,
+    seed: int | None,
+    edge_count: int,
+    objects: int,
     repeat: int,
     subscribers: list[int],
     idle: int,
@@ -51,18 +66,26 @@ def main(
 ) -> None:
     """Run the benchmarks."""
     report = Report()
-    for name in names or NAMES:
+    for name in names or MEASURED:
         try:
             if name == "fanout":
                 fanout.run(report, nodes, windows, api)
             elif name == "pod":
                 pods.run(report, repeat)
             elif name == "edge":
-                edges.run(report, minutes)
+                edges.run(report, minutes or 4.0)
             elif name == "mqtt":
                 mqtt.run(report, subscribers, idle, repeat, peers)
             elif name == "twin":
                 twin.run(report, repeat)
+            elif name == "soak":
+                settings = Settings(
+                    seed=seed if seed is not None else random.randrange(1 << 30),
+                    seconds=(minutes or 20.0) * 60,
+                    edges=edge_count,
+                    objects=objects,
+                )
+                soak.run(report, settings)
             else:
                 reconnect.run(report, repeat)
         except GaveUp as error:

@@ -56,8 +56,8 @@ def run(report: Report, minutes: float) -> None:
 
 def _traffic(report: Report, bench: Bench, edge: Process, minutes: float) -> None:
     def totals() -> tuple[float, ...]:
-        frames = bench.metric(edge, "kubeedge_edgehub_frames")
-        return (bench.metric(edge, "kubeedge_edgehub_bytes"), frames, *_tcp(bench))
+        frames = bench.metric(edge, "kubeedge_channel_messages_total")
+        return (bench.metric(edge, "kubeedge_channel_bytes_total"), frames, *_tcp(bench))
 
     before, cpu, started = totals(), edge.cpu(), time.monotonic()
     time.sleep(minutes * 60)

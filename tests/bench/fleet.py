@@ -160,7 +160,7 @@ class Fleet:
 
     def writes(self) -> float:
         """API calls that bookkeeping has cost so far."""
-        return self.bench.metric(self.bench.cloud, "kubeedge_cloudhub_sync_writes")
+        return self.bench.metric(self.bench.cloud, "kubeedge_cloudhub_sync_writes_total")
 
     def clean(self) -> None:
         """Take the nodes out of a real cluster."""

@@ -69,7 +69,7 @@ def _write(bench: Bench, text: str) -> None:
 
 
 def _connects(bench: Bench, edge: Process) -> float:
-    return bench.metric(edge, "kubeedge_edgehub_connects")
+    return bench.metric(edge, "kubeedge_edgehub_connects_total")
 
 
 def _connected_anew(bench: Bench, edge: Process, before: float) -> bool:
