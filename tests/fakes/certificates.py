@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -33,6 +36,12 @@ def edge_request(
         (NameOID.COMMON_NAME, common_name(node) if name is None else name),
     ]
     return make_request(key, subject), key_to_der(key)
+
+
+def signing_request(node: str = "edge-1") -> str:
+    """What stands in ``spec.request`` of a CertificateSigningRequest of a node."""
+    csr_der, _key = edge_request(node)
+    return base64.b64encode(x509.load_der_x509_csr(csr_der).public_bytes(Encoding.PEM)).decode()
 
 
 def edge_pair(

@@ -14,6 +14,9 @@ from kubeedge_tx.api import meta
 CONFIGMAP: Final = "configmap"
 SECRET: Final = "secret"  # noqa: S105 - the name of a type
 
+MIRROR: Final = "kubernetes.io/config.mirror"
+"""Annotation of a pod that mirrors what a node runs from a file; nodes make such pods."""
+
 PodKey = tuple[str, str]
 """Namespace and name."""
 

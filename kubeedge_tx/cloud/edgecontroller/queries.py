@@ -1,20 +1,20 @@
-"""Objects an edge asks for, and the small things it makes: tokens, signing requests, events.
+"""Objects an edge asks for, and the small things it makes: tokens and signing requests.
 
-Source: KubeEdge ``cloud/pkg/edgecontroller/controller/upstream.go``.
+Source: KubeEdge ``cloud/pkg/edgecontroller/controller/upstream.go``, which looks at none of
+them. Who may have what: Kubernetes' node authorizer and its admission plugin NodeRestriction.
 """
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Mapping
 from typing import Any, Final
-
-from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import (
     CONFIGMAPS,
     CSRS,
     ENDPOINTS,
-    EVENTS,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     SECRETS,
@@ -22,11 +22,12 @@ from kubeedge_tx.api.resources import (
     SERVICES,
     VOLUMEATTACHMENTS,
 )
-from kubeedge_tx.beehive import names
-from kubeedge_tx.cloud.edgecontroller.answers import Request, refusal
-from kubeedge_tx.cloud.edgecontroller.locations import CONFIGMAP, SECRET, Locations, Ref
-from kubeedge_tx.errors import KubeError
-from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
+from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request, refusal
+from kubeedge_tx.cloud.edgecontroller.locations import CONFIGMAP, MIRROR, SECRET, Locations, Ref
+from kubeedge_tx.errors import CertificateError, KubeError
+from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
+from kubeedge_tx.observe.denials import MALFORMED, NOT_ITS_OWN, NOT_USED
+from kubeedge_tx.security.requests import node_of_request
 
 KINDS: Final = {
     CONFIGMAP: CONFIGMAPS,
@@ -47,8 +48,6 @@ class Queries:
     :param pods: informer of all pods.
     :param impersonate: whether the API server judges what a node may do.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -72,39 +71,40 @@ class Queries:
     async def query(self, request: Request) -> dict[str, Any]:
         """Read one object.
 
-        A ConfigMap or Secret that no pod of the node refers to is read in the node's name, so
-        that the API server says whether it may have it.
+        What is no ConfigMap or Secret that a pod of the node refers to is read in the node's
+        name, so that the API server says whether it may have it.
         """
         kind = KINDS[request.type]
-        as_node = self._as(request)
-        if request.type in self._caches:
-            if self._locations.needs(
-                request.node, Ref(request.type, request.namespace, request.name)
-            ):
-                found = self._caches[request.type].get(request.namespace, request.name)
-                if found is not None:
-                    return found
-            else:
-                as_node = request.node
+        as_node = request.node
+        if request.type in self._caches and self._locations.needs(
+            request.node, Ref(request.type, request.namespace, request.name)
+        ):
+            found = self._caches[request.type].get(request.namespace, request.name)
+            if found is not None:
+                return found
+            as_node = self._as(request)
         namespace = request.namespace if kind.namespaced else ""
         found = await self._client.get(kind, namespace, request.name, as_node=as_node)
         return {"kind": kind.kind, "apiVersion": kind.api_version, **found}
 
     async def token(self, request: Request) -> dict[str, Any]:
-        """Make a token of a service account that a pod of the node uses."""
-        if not any(
-            namespace == request.namespace and self._uses(namespace, pod, request.name)
-            for namespace, pod in self._locations.pods(request.node)
-        ):
-            self._log.warn(
-                "{node} asks for a token of {namespace}/{name}, which no pod of it uses: refused",
-                node=request.node,
-                namespace=request.namespace,
-                name=request.name,
+        """Make a token of a service account for a pod of the node that uses it.
+
+        The token is bound to the pod, and ends with it.
+        """
+        given = request.body_object()
+        bound = meta.mapping(given, "spec", "boundObjectRef")
+        name, uid = bound.get("name"), bound.get("uid")
+        if bound.get("kind") != "Pod" or not isinstance(name, str) or not isinstance(uid, str):
+            raise Denied(
+                MALFORMED, "a token is for a pod: boundObjectRef must have its name and uid"
             )
-            raise refusal(403, "Forbidden", f"no pod of node {request.node} uses {request.name}")
+        if not self._uses(request, name, uid):
+            raise Denied(
+                NOT_USED, f"no such pod of node {request.node} uses service account {request.name}"
+            )
         body = {
-            **request.body_object(),
+            **given,
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
         }
@@ -117,65 +117,45 @@ class Queries:
             as_node=self._as(request),
         )
 
-    def _uses(self, namespace: str, name: str, account: str) -> bool:
-        spec = meta.mapping(self._pods.get(namespace, name) or {}, "spec")
+    def _uses(self, request: Request, name: str, uid: str) -> bool:
+        if (request.namespace, name) not in self._locations.pods(request.node):
+            return False
+        pod = self._pods.get(request.namespace, name) or {}
+        if meta.uid(pod) != uid or meta.annotation(pod, MIRROR):
+            return False
+        spec = meta.mapping(pod, "spec")
         used = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
-        return used == account
+        return used == request.name
 
     async def insert_csr(self, request: Request) -> dict[str, Any]:
-        """Hand in a certificate signing request."""
-        body = {**request.body_object(), "kind": CSRS.kind, "apiVersion": CSRS.api_version}
-        return await self._client.create(CSRS, "", body, as_node=self._as(request))
+        """Hand in a certificate signing request, which must be for the node itself."""
+        given = request.body_object()
+        if not _is_for(given, request.node):
+            raise Denied(
+                NOT_ITS_OWN, f"a request for a certificate must name node {request.node} in its CN"
+            )
+        about = {**meta.metadata(given), "name": request.name}
+        body = {**given, "kind": CSRS.kind, "apiVersion": CSRS.api_version, "metadata": about}
+        return await self._client.create(CSRS, "", body, as_node=request.node)
 
     async def query_csr(self, request: Request) -> dict[str, Any]:
-        """Read a certificate signing request, to see whether it is signed."""
-        found = await self._client.get(CSRS, "", request.name, as_node=self._as(request))
+        """Read a certificate signing request of the node, to see whether it is signed."""
+        try:
+            found = await self._client.get(CSRS, "", request.name, as_node=request.node)
+        except KubeError as error:
+            if error.code != 404:
+                raise
+            found = {}
+        if not _is_for(found, request.node):
+            text = f'certificatesigningrequests "{request.name}" of node {request.node} not found'
+            raise refusal(404, "NotFound", text) if not found else Denied(NOT_ITS_OWN, text)
         return {"kind": CSRS.kind, "apiVersion": CSRS.api_version, **found}
 
-    async def event(self, request: Request) -> None:
-        """Write down an event; one that is lost is lost."""
-        body = request.body_object()
-        try:
-            await self._event(request, body)
-        except KubeError as error:
-            self._log.info(
-                "event {namespace}/{name} from {node} not written: {error}",
-                namespace=request.namespace,
-                name=request.name,
-                node=request.node,
-                error=error,
-            )
 
-    async def _event(self, request: Request, body: dict[str, Any]) -> None:
-        as_node = self._as(request)
-        place = (EVENTS, request.namespace)
-        if request.operation == names.INSERT:
-            await self._client.create(*place, _event(body), as_node=as_node)
-        elif request.operation == names.UPDATE:
-            await self._client.update(*place, request.name, _event(body), as_node=as_node)
-        else:
-            patch = body.get("patchData")
-            if not isinstance(patch, str):
-                raise refusal(400, "BadRequest", "patchData of an event must be a string")
-            try:
-                await self._client.patch(
-                    *place,
-                    request.name,
-                    patch.encode(),
-                    content_type=STRATEGIC_PATCH,
-                    as_node=as_node,
-                )
-            except KubeError as error:
-                if error.code != 404:
-                    raise
-                # The event it counts on has expired, so this is a first one again.
-                event = dict(meta.mapping(body, "event"))
-                about = dict(meta.metadata(event))
-                about.pop("resourceVersion", None)
-                await self._client.create(
-                    *place, _event({**event, "metadata": about}), as_node=as_node
-                )
-
-
-def _event(body: dict[str, Any]) -> dict[str, Any]:
-    return {**body, "kind": EVENTS.kind, "apiVersion": EVENTS.api_version}
+def _is_for(csr: Mapping[str, Any], node: str) -> bool:
+    """Tell whether a CertificateSigningRequest asks for a certificate of a node."""
+    try:
+        pem = base64.b64decode(str(meta.mapping(csr, "spec").get("request") or ""), validate=True)
+        return node_of_request(pem) == node
+    except (ValueError, CertificateError):
+        return False

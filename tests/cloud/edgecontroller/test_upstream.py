@@ -17,6 +17,7 @@ from kubeedge_tx.api.resources import (
 from kubeedge_tx.errors import KubeError
 from tests.cloud.edgecontroller.rig import CLOUD_IP, EdgeControllerCase
 from tests.cloud.rig import NOW, config_map, connected, from_edge, node, pod, read, secret
+from tests.fakes.certificates import signing_request
 from tests.fakes.kube import Call, kube_error, unreachable
 
 MANAGED = [{"manager": "cloudcore"}]
@@ -305,7 +306,7 @@ class PodTests(EdgeControllerCase):
     def test_a_mirror_pod(self) -> None:
         """Static pods of an edge get their picture in the cluster."""
         body = pod("static")
-        del body["metadata"]["uid"]
+        body["metadata"] = {"annotations": {"kubernetes.io/config.mirror": "hash"}}
         made = self.object_of(self.ask("insert", "default/pod/static", body))
         self.assertEqual(made["spec"]["nodeName"], "edge-1")
 
@@ -439,19 +440,20 @@ class QueryTests(EdgeControllerCase):
         """A node gets tokens of the accounts that its pods use, and of no other."""
         for name in ("robot", "admin"):
             self.kube.put(SERVICEACCOUNTS, {"metadata": {"namespace": "default", "name": name}})
-        answer = self.ask("query", "default/serviceaccounttoken/robot", {"spec": {}})
+        pods_own = {"spec": {"boundObjectRef": {"kind": "Pod", "name": "web", "uid": "uid-web"}}}
+        answer = self.ask("query", "default/serviceaccounttoken/robot", pods_own)
         self.assertEqual(read(answer)["kind"], "TokenRequest")
         self.assertTrue(read(answer)["status"]["token"])
         self.assertEqual(answer.header.resource_version, "")
         for name, asker in (("admin", "edge-1"), ("robot", "edge-2")):
             resource = f"default/serviceaccounttoken/{name}"
-            answer = self.ask("query", resource, {"spec": {}}, node=asker)
+            answer = self.ask("query", resource, pods_own, node=asker)
             self.assertEqual(answer.route.operation, "error")
         self.assertEqual(len(self.kube.made("create")), 1)
 
     def test_a_signing_request(self) -> None:
         """Handed in, then looked at."""
-        body = {"metadata": {"name": "csr-1"}, "spec": {"request": "…"}}
+        body = {"metadata": {"name": "csr-1"}, "spec": {"request": signing_request("edge-1")}}
         answer = self.ask("insert", "default/certificatesigningrequest/csr-1", body)
         self.assertEqual(self.object_of(answer)["kind"], "CertificateSigningRequest")
         self.assertIsNotNone(self.kube.peek(CSRS, "", "csr-1"))
@@ -476,7 +478,9 @@ class QueryTests(EdgeControllerCase):
 
 class EventTests(EdgeControllerCase):
     def event(self, **fields: Any) -> dict[str, Any]:
-        return {"metadata": {"namespace": "default", "name": "e.1"}, **fields}
+        about = {"kind": "Pod", "namespace": "default", "name": "web"}
+        names = {"namespace": "default", "name": "e.1"}
+        return {"metadata": names, "involvedObject": about, **fields}
 
     def tell(self, operation: str, content: Any) -> None:
         sent = self.say(from_edge(operation, "node/edge-1/default/event/e.1", content))
