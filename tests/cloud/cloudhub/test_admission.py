@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import json
 
+from msgspec import Raw
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.beehive.message import Header, Message, Route
-from kubeedge_tx.cloud.cloudhub.admission import refusal
+from kubeedge_tx.cloud.cloudhub.admission import MAX_CONTENT, Refusal, refusal
 from kubeedge_tx.viaduct import codec
 from tests.recordings import lines
 
@@ -13,11 +14,15 @@ from tests.recordings import lines
 class AdmissionTests(SynchronousTestCase):
     """A node speaks for itself only."""
 
-    def why(self, operation: str, resource: str, source: str = "edged") -> str | None:
+    def why(self, operation: str, resource: str, source: str = "edged") -> Refusal | None:
         message = Message(
             Header(msg_id="1", timestamp=1), Route(source, "meta", operation, resource)
         )
         return refusal("edge-1", message)
+
+    def reason(self, operation: str, resource: str) -> str:
+        found = self.why(operation, resource)
+        return "" if found is None else found.reason
 
     def test_recorded_sessions(self) -> None:
         """Everything that a real edge said in the recordings is allowed."""
@@ -69,6 +74,53 @@ class AdmissionTests(SynchronousTestCase):
             ("query", ""),
         ):
             self.assertIsNotNone(self.why(operation, resource), resource)
+
+    def test_names(self) -> None:
+        """What cannot be the name of an object never becomes part of a path."""
+        for resource in (
+            "default/secret/..",
+            "default/secret/.",
+            "../secret/key",
+            "default/secret/%2e%2e",
+            "default/secret/key?watch=1",
+            "default/secret/key#x",
+            "default/secret/KEY",
+            "default/secret/k\u0435y",
+            "default/secret/key\n",
+            "default/secret/" + "k" * 254,
+            "a.b/secret/key",
+            "n" * 64 + "/secret/key",
+            "default%2fsecret/secret/key",
+            "default\\secret/secret/key",
+            " default/secret/key",
+            "default/pod/web\x00",
+        ):
+            self.assertEqual(self.reason("query", resource), "malformed", resource)
+
+    def test_routing_tricks(self) -> None:
+        """Another node in front, doubled slashes, and volumes of nobody lead nowhere."""
+        for resource in (
+            "node/edge-2/default/pod/web",
+            "node/edge-2",
+            "/default/secret/key",
+            "default/secret/key/",
+            "d/volume/v/../../secret/key",
+            "x/volume/y/default/secret/key",
+        ):
+            self.assertIsNotNone(self.why("query", resource), resource)
+
+    def test_too_much(self) -> None:
+        """More than the API server takes of one object is not even decoded."""
+        for source in ("edged", "twin"):
+            route = Route(source, "meta", "update", "default/podstatus/web")
+            full = Raw(b'"' + b"x" * (MAX_CONTENT - 2) + b'"')
+            self.assertIsNone(
+                refusal("edge-1", Message(Header(msg_id="1", timestamp=1), route, full))
+            )
+            more = Raw(b'"' + b"x" * MAX_CONTENT + b'"')
+            refused = refusal("edge-1", Message(Header(msg_id="1", timestamp=1), route, more))
+            assert refused is not None
+            self.assertEqual((refused.kind, refused.reason), ("podstatus", "too-large"))
 
     def test_kubeedge_own(self) -> None:
         """Answers, keepalives, user data, twins and task results are the hub's own affair."""

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+from twisted.logger import formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from kubeedge_tx.api.resources import OBJECTSYNCS
@@ -402,9 +404,51 @@ class UpTests(HubCase):
             answer = self.edge.user.messages[-1]
             self.assertEqual(answer.route, Route("cloudhub", "resource", "error", resource))
             self.assertEqual(answer.header.parent_id, sent.header.msg_id)
-            self.assertIn("refused", answer.read())
+            self.assertIn("403 Forbidden", answer.read())
         self.assertEqual(self.inbox("edgecontroller"), [])
         self.assertEqual(self.edge.user.closings, [])
+
+    def test_denials_are_counted_and_said_once(self) -> None:
+        """However often a node tries, the log has one line of it, and none of its content."""
+        events: list[Any] = []
+        note: Any = events.append
+        globalLogPublisher.addObserver(note)
+        self.addCleanup(globalLogPublisher.removeObserver, note)
+        for number in range(50):
+            self.say(self.edge, "update", f"default/secret/s{number}", content="PLANTED")
+            self.say(self.edge, "error", "x" * 5000, source="edged", content="PLANTED")
+        labels = '{kind="secret",reason="not-for-nodes"}'
+        self.assertIn(f"kubeedge_denied_requests_total{labels} 50\n", self.metrics.text())
+        lines = [text for event in events if "edge-1" in (text := formatEvent(event) or "")]
+        self.assertEqual(len([line for line in lines if "was denied" in line]), 1)
+        self.assertEqual(len([line for line in lines if "could not do" in line]), 1)
+        self.assertNotIn("PLANTED", str(events))
+        self.assertLess(max(map(len, lines)), 1000)
+        for _ in range(4):
+            self.keepalive(self.edge)
+            self.pass_time(16)
+        self.say(self.edge, "update", "default/secret/s", content="PLANTED")
+        self.assertIn("(49 more like it", formatEvent(events[-1]) or "")
+
+    def test_answers_for_others(self) -> None:
+        """Only the node that was asked can answer, even if another has seen the question."""
+        question = self.messages.new(
+            source="router", group="resource", operation="publish", resource="node/edge-1/x"
+        )
+        answer = self.bus.send_sync("edgecontroller", question, 30)
+        asked = msgspec.structs.replace(
+            question, header=msgspec.structs.replace(question.header, sync=True)
+        )
+        self.successResultOf(self.hub.handle(asked))
+        other = self.dial("edge-2")
+        about = {"parent_id": question.header.msg_id, "content": "yes"}
+        self.say(other, "response", "x", **about)
+        self.say(other, "query", "drv/volume/v", **about)
+        self.assertNoResult(answer)
+        labels = '{kind="response",reason="not-its-own"}'
+        self.assertIn(f"kubeedge_denied_requests_total{labels} 2\n", self.metrics.text())
+        self.say(self.edge, "response", "x", **about)
+        self.assertEqual(self.successResultOf(answer).read(), "yes")
 
     def test_back_pressure(self) -> None:
         """When the controller's inbox is full the edge is not read; nothing is lost."""

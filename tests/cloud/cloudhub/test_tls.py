@@ -17,6 +17,7 @@ from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.errors import HandshakeFailed
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.authority import Authority, KeyPair
@@ -83,6 +84,7 @@ class TlsTests(TestCase):
             ),
             syncpoint=syncpoint,
             kube_ca="",
+            denials=Denials(reactor, Metrics()),
             metrics=Metrics(),
         )
 

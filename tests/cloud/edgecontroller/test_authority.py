@@ -52,7 +52,8 @@ class AuthorityCase(EdgeControllerCase):
 
     def noted(self, kind: str, reason: str) -> None:
         """Check that a denial was counted, and logged without content."""
-        counter = 'kubeedge_denied_requests_total{kind="%s",reason="%s"} ' % (kind, reason)
+        labels = f'kind="{kind}",reason="{reason}"'
+        counter = f"kubeedge_denied_requests_total{{{labels}}} "
         self.assertIn(counter, self.metrics.text())
         texts = [str(event) for event in self.events]
         self.assertTrue(any(kind in text and reason in text for text in texts), texts)
