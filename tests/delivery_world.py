@@ -36,11 +36,13 @@ from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.metamanager.manager import MetaManager
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.store.meta import MetaStore
 from kubeedge_tx.store.outbox import Outbox
@@ -212,10 +214,17 @@ class Cloud:
             context_factory=None,
             syncpoint=self.syncpoint,
             kube_ca=KUBE_CA,
+            denials=Denials(self.clock, Metrics()),
             metrics=Metrics(),
         )
         self.edge_controller = EdgeController(
-            bus, messages, client, cloud_ip=name, now_ms=self.now_ms, **objects
+            bus,
+            messages,
+            client,
+            claims=Claims(self.clock, client, self.hub, identity=name, cloud_ip=name),
+            now_ms=self.now_ms,
+            denials=Denials(self.clock, Metrics()),
+            **objects,
         )
         self.sync_controller = SyncController(
             bus,
@@ -555,8 +564,8 @@ class World:
         """The next frame of one direction never arrives."""
         for link in self.links:
             wire = link.up if up else link.down
-            if wire:
-                wire.popleft()
+            if wire and isinstance(wire.popleft(), tuple):
+                link.alive = False  # nobody reads the other end any more
 
     def double(self, *, up: bool) -> None:
         """The next frame of one direction arrives twice."""
