@@ -43,6 +43,7 @@ from kubeedge_tx.cloud.devicecontroller.reports import (
 from kubeedge_tx.cloud.devicecontroller.statuses import Statuses
 from kubeedge_tx.errors import KubeError, RouteError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient, IListener
+from kubeedge_tx.observe.denials import MALFORMED, NOT_ITS_OWN, Denials
 from kubeedge_tx.observe.metrics import Metrics
 
 
@@ -53,6 +54,7 @@ class DeviceController:
     :param nodes: informer of nodes with the edge role's label only.
     :param devices: informer of all devices; likewise ``models`` and ``statuses``.
     :param now_ms: wall clock in milliseconds.
+    :param denials: where it is written down what nodes may not have.
     :param report_window: seconds between two writes about one device, >= 0.
     :param deadband: a reported number that differs by no more than this is not written.
     """
@@ -73,12 +75,14 @@ class DeviceController:
         models: IInformer,
         statuses: IInformer,
         now_ms: Callable[[], int],
+        denials: Denials,
         metrics: Metrics,
         report_window: float = 1.0,
         deadband: float = 0.0,
         new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self._bus = bus
+        self._denials = denials
         self._messages = messages
         self._client = client
         self._informers = (nodes, devices, models, statuses)
@@ -164,10 +168,12 @@ class DeviceController:
         try:
             address = read_address(message.route.resource)
         except RouteError as error:
-            self._log.warn("message from an edge dropped: {error}", error=error)
             self._reports.inc("unknown", "refused")
             node = message.route.resource.split("/", 2)[1:2]
             if node:
+                self._denials.deny(
+                    node[0], "device", message.route.operation, MALFORMED, str(error)
+                )
                 await self._refuse(node[0], message, str(error))
             return
         if address.kind == DETAIL:
@@ -206,18 +212,10 @@ class DeviceController:
         if device is not None and node_name(device) == address.node:
             await self._take(address, message, device)
             return
+        # In the same words if there is no such device: whether others have it is theirs to know.
         self._reports.inc(address.kind, "refused")
-        name = "/".join(address.device)
-        if device is None:
-            text = f"404 NotFound: there is no device {name}"
-        else:
-            text = f"403 Forbidden: device {name} is not attached to node {address.node}"
-        self._log.warn(
-            "report of {node} about device {device} refused: {why}",
-            node=address.node,
-            device=name,
-            why=text,
-        )
+        text = f"403 Forbidden: no device {'/'.join(address.device)} is attached to {address.node}"
+        self._denials.deny(address.node, "device", message.route.operation, NOT_ITS_OWN, text)
         await self.downstream.in_order(lambda: self.downstream.disown(address.node, address.device))
         await self._refuse(address.node, message, text)
 

@@ -24,6 +24,7 @@ from kubeedge_tx.api.twins import DELETED, PropertyRule, Version
 from kubeedge_tx.beehive.route import split_node
 from kubeedge_tx.cloud.devicecontroller.draft import Draft, Side, TwinChange
 from kubeedge_tx.errors import KubeEdgeError, RouteError
+from kubeedge_tx.security.identity import is_node_name
 
 TWIN: Final = "twin/edge_updated"
 STATE: Final = "state/update"
@@ -60,7 +61,13 @@ def read_address(resource: str) -> Address:
     if rest == DETAIL:
         return Address(node, DETAIL, ("", ""))
     parts = rest.split("/", 3)
-    if len(parts) == 4 and parts[0] == "device" and all(parts) and parts[3] in (TWIN, STATE):
+    if (
+        len(parts) == 4
+        and parts[0] == "device"
+        and parts[3] in (TWIN, STATE)
+        and is_node_name(parts[1])
+        and is_node_name(parts[2])
+    ):
         return Address(node, parts[3], (parts[1], parts[2]))
     raise RouteError(
         f"{rest[:200]!r} is not device/<namespace>/<name>/{TWIN}, …/{STATE}, nor {DETAIL}"

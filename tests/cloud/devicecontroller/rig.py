@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from kubeedge_tx.api.resources import DEVICEMODELS, DEVICES, DEVICESTATUSES, NODES
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from tests.cloud.rig import NOW_MS, Recorder, factory, node, read
 from tests.fakes.kube import FakeKube
@@ -107,6 +108,7 @@ class DeviceControllerCase(SynchronousTestCase):
             models=models,
             statuses=statuses,
             now_ms=lambda: NOW_MS,
+            denials=Denials(self.clock, Metrics()),
             metrics=Metrics(),
             deadband=self.deadband,
             new_id=lambda: f"e{next(events)}",

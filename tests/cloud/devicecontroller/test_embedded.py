@@ -36,6 +36,7 @@ from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from tests.cloud.devicecontroller.rig import device, model, twin
 from tests.cloud.rig import node, read
@@ -90,6 +91,7 @@ class EmbeddedTests(TestCase):
             models=informers[DEVICEMODELS],
             statuses=informers[DEVICESTATUSES],
             now_ms=now_ms,
+            denials=Denials(reactor, Metrics()),
             metrics=Metrics(),
             report_window=0.01,
         )

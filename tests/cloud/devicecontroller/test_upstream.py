@@ -513,9 +513,13 @@ class OwnTests(UpstreamCase):
         self.assertEqual(self.writes(), [])
 
     def test_unknown_device(self) -> None:
-        """A device that nobody knows is refused, after a look at the cluster."""
+        """A device that nobody knows is refused in the words that another node's is."""
         report = self.report(name="nope", temperature=twin("1"))
-        self.assertIn("404 NotFound", self.refusal(report))
+        said = self.refusal(report).replace("nope", "NAME").replace("edge-1", "NODE")
+        report = self.report(node="edge-2", temperature=twin("1"))
+        theirs = self.refusal(report).replace("thermo", "NAME").replace("edge-2", "NODE")
+        self.assertEqual(said, theirs)
+        self.assertIn("403 Forbidden", said)
         self.assertEqual(self.writes(), [])
 
     def test_cluster_away(self) -> None:
@@ -534,6 +538,9 @@ class OwnTests(UpstreamCase):
             "device/a/b/c",
             "x",
             "device//b/state/update",
+            "device/../b/state/update",
+            "device/default/../state/update",
+            "device/default/THERMO/state/update",
         ):
             self.assertIn("is not device/", self.refusal(self.say(resource, {})))
         self.assertEqual(self.writes(), [])
