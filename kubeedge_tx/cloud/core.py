@@ -34,8 +34,10 @@ from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.figures import add_bus, add_modules
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.token import TOKENS_SECRET, is_revoked
 
@@ -69,20 +71,25 @@ class CloudCore(OrderedService):
         self._waiting_for: str | None = "the start"
         self._tokens: JoinTokens | None = None
         self._looks: dict[str, Callable[[], Any]] = {}
+        self._nodes: Callable[[tuple[str, ...]], dict[str, Any]] = lambda nodes: {}
         self.metrics = Metrics()
 
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name; complete once started."""
         return dict(self._ports)
 
-    def state(self) -> dict[str, Any]:
-        """What this cloud is in the middle of, for ``/debug``; no secrets."""
+    def state(self, nodes: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What this cloud is in the middle of, for ``/debug``; no secrets.
+
+        :param nodes: whose particulars are wanted; without, those that are most behind.
+        """
         return {
             "role": "cloud",
             "version": VERSION,
             "waitingFor": self._waiting_for,
             "ports": self.ports(),
             **{name: look() for name, look in self._looks.items()},
+            "nodes": self._nodes(nodes),
         }
 
     def reload(self, config: CloudCoreConfig) -> set[str]:
@@ -114,6 +121,7 @@ class CloudCore(OrderedService):
             await self.start_child(status)
         self._ports["metrics"] = status.port
         await self.start_child(ReactorDelay(reactor, metrics))
+        add_process(metrics, VERSION)
 
         self._waiting_for = "the Kubernetes API"
         client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
@@ -137,6 +145,7 @@ class CloudCore(OrderedService):
             )
         }
         await self.start_child(Informers(list(informers.values())))
+        figures.add_api(metrics, client, informers.values())
 
         self._waiting_for = "keys and certificates"
         hub_config = config.modules.cloud_hub
@@ -159,7 +168,7 @@ class CloudCore(OrderedService):
         self._waiting_for = "CloudHub"
         bus = MessageBus(reactor)
         messages = MessageFactory(_now_ms)
-        figures.add_bus(metrics, bus)
+        add_bus(metrics, bus)
         syncpoint = SyncPoint(
             reactor,
             client,
@@ -171,9 +180,7 @@ class CloudCore(OrderedService):
             "inboxes": bus.depths,
             "syncPending": lambda: len(syncpoint),
             "syncWrites": lambda: syncpoint.writes,
-            "caches": lambda: {
-                kind.plural: sum(1 for _ in each.items()) for kind, each in informers.items()
-            },
+            "caches": lambda: {kind.plural: len(each) for kind, each in informers.items()},
         }
         hub = CloudHub(
             reactor,
@@ -187,9 +194,8 @@ class CloudCore(OrderedService):
             kube_ca=await client.ca_pem(),
             metrics=metrics,
         )
-        self._looks["sessions"] = lambda: {
-            session.node: str(session.peer) for session in hub.sessions
-        }
+        self._looks["sessions"] = lambda: len(hub.sessions)
+        self._nodes = hub.nodes_state
         edge_controller = EdgeController(
             bus,
             messages,
@@ -223,21 +229,22 @@ class CloudCore(OrderedService):
             modules.append(device_controller)
             wanted = device_controller.downstream.wanted
         if config.modules.sync_controller.enable:
-            modules.append(
-                SyncController(
-                    bus,
-                    messages,
-                    client,
-                    reactor,
-                    object_syncs=informers[resources.OBJECTSYNCS],
-                    cluster_object_syncs=informers[resources.CLUSTEROBJECTSYNCS],
-                    nodes=informers[resources.NODES],
-                    objects=[informers[kind] for kind in delivered],
-                    wanted=wanted,
-                    unconfirm=syncpoint.removed,
-                )
+            sync_controller = SyncController(
+                bus,
+                messages,
+                client,
+                reactor,
+                object_syncs=informers[resources.OBJECTSYNCS],
+                cluster_object_syncs=informers[resources.CLUSTEROBJECTSYNCS],
+                nodes=informers[resources.NODES],
+                objects=[informers[kind] for kind in delivered],
+                wanted=wanted,
+                unconfirm=syncpoint.removed,
             )
+            modules.append(sync_controller)
+            figures.add_repairs(metrics, sync_controller)
         services = [ModuleService(module, bus, messages) for module in modules]
+        add_modules(metrics, services)
         for service in services:
             await self.start_child(service)
 

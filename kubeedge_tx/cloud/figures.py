@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.cloud.cloudhub.keystore import Keys
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.kube.client import KubeClient
+from kubeedge_tx.kube.informer import Informer
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security.authority import load_certificate
 
@@ -31,21 +33,6 @@ def add_certificates(metrics: Metrics, keys: Keys, wall_clock: Callable[[], floa
     )
 
 
-def add_bus(metrics: Metrics, bus: MessageBus) -> None:
-    """What waits for the modules, and what nobody waited for."""
-    metrics.gauge(
-        "kubeedge_inbox_depth",
-        "Messages that wait for a module.",
-        ("module",),
-        lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
-    )
-    metrics.gauge(
-        "kubeedge_late_responses",
-        "Answers that nobody waited for any more.",
-        read=lambda: float(bus.late_responses),
-    )
-
-
 def add_sync(metrics: Metrics, syncpoint: SyncPoint) -> None:
     """What edges have confirmed, on its way into the cluster."""
     metrics.gauge(
@@ -53,8 +40,55 @@ def add_sync(metrics: Metrics, syncpoint: SyncPoint) -> None:
         "Confirmed versions that the cluster does not know yet.",
         read=lambda: float(len(syncpoint)),
     )
-    metrics.gauge(
-        "kubeedge_cloudhub_sync_writes",
-        "Calls to the API server that recorded confirmed versions, since the start.",
+    metrics.counter(
+        "kubeedge_cloudhub_sync_writes_total",
+        "Calls to the API server that recorded confirmed versions.",
         read=lambda: float(syncpoint.writes),
+    )
+    metrics.counter(
+        "kubeedge_cloudhub_sync_failures_total",
+        "Such records that were refused or not answered; they are tried again.",
+        read=lambda: float(syncpoint.failures),
+    )
+
+
+def add_repairs(metrics: Metrics, controller: SyncController) -> None:
+    """What SyncController found to be different between cluster and edges."""
+    metrics.counter(
+        "kubeedge_synccontroller_actions_total",
+        "Differences that SyncController saw to: repair (sent again), removal (delete sent), "
+        "collected (a record of what is gone), lost (an edge had not what it had confirmed).",
+        ("action",),
+        lambda: {
+            ("repair",): float(controller.repairs),
+            ("removal",): float(controller.removals),
+            ("collected",): float(controller.collected),
+            ("lost",): float(controller.lost),
+        },
+    )
+
+
+def add_api(metrics: Metrics, client: KubeClient, informers: Iterable[Informer]) -> None:
+    """What is asked of the API server, and what is known of the cluster."""
+    watched = tuple(informers)
+    metrics.counter(
+        "kubeedge_kube_calls_total",
+        "Calls to the API server, by method and status (0: no answer); watches aside.",
+        ("method", "status"),
+        lambda: {
+            (method, str(status)): float(count)
+            for (method, status), count in client.outcomes.items()
+        },
+    )
+    metrics.gauge(
+        "kubeedge_informer_objects",
+        "Objects in the cache, by kind.",
+        ("kind",),
+        lambda: {(each.kind.plural,): float(len(each)) for each in watched},
+    )
+    metrics.counter(
+        "kubeedge_informer_watches_total",
+        "Watches begun, by kind; each ends after some minutes and is begun anew.",
+        ("kind",),
+        lambda: {(each.kind.plural,): float(each.restarts) for each in watched},
     )

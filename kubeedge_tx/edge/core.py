@@ -32,8 +32,10 @@ from kubeedge_tx.edge.metamanager.manager import MetaManager
 from kubeedge_tx.edge.settings import hub_settings, node_settings
 from kubeedge_tx.errors import ConfigError, ContainerError
 from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.figures import add_bus, add_modules
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.runtime.interfaces import IContainerRuntime
 from kubeedge_tx.runtime.process import ProcessRuntime
 from kubeedge_tx.security.identity import is_node_name
@@ -89,7 +91,7 @@ class EdgeCore(OrderedService):
         """The ports it listens on, by name; complete once started."""
         return dict(self._ports)
 
-    def state(self) -> dict[str, Any]:
+    def state(self, nodes: tuple[str, ...] = ()) -> dict[str, Any]:
         """What this edge is in the middle of, for ``/debug``; no secrets."""
         return {
             "role": "edge",
@@ -130,6 +132,7 @@ class EdgeCore(OrderedService):
             await self.start_child(status)
         self._ports["metrics"] = status.port
         await self.start_child(ReactorDelay(reactor, self.metrics))
+        add_process(self.metrics, VERSION)
 
         self._waiting_for = "the store"
         database = Database(
@@ -199,7 +202,9 @@ class EdgeCore(OrderedService):
             version=VERSION,
             report_events=modules.edged.report_event,
         )
-        figures.add_messages(self.metrics, bus, outbox, hub)
+        add_bus(self.metrics, bus)
+        figures.add_hub(self.metrics, hub)
+        figures.add_store(self.metrics, meta_manager, outbox)
         figures.add_certificate(self.metrics, certificates)
         self._looks = {
             "registered": lambda: edged.node.is_told,
@@ -237,6 +242,7 @@ class EdgeCore(OrderedService):
             figures.add_mqtt(self.metrics, events)
         present += [edged, hub]
         services = [ModuleService(module, bus, messages) for module in present]
+        add_modules(self.metrics, services)
         for service in services:
             await self.start_child(service)
         if brokers is not None:

@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
-from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
 from kubeedge_tx.edge.edgehub.certificates import CertManager
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.eventbus.bus import EventBus
-from kubeedge_tx.observe.metrics import Metrics
-from kubeedge_tx.store.outbox import Outbox
+from kubeedge_tx.edge.metamanager.manager import MetaManager
+from kubeedge_tx.observe.figures import add_traffic
+from kubeedge_tx.observe.metrics import Metrics, Values
+from kubeedge_tx.store.outbox import FULL, OLD, Outbox
 
 
-def add_messages(metrics: Metrics, bus: MessageBus, outbox: Outbox, hub: EdgeHub) -> None:
-    """What waits, what goes over the WebSocket, and what was given up."""
-    gauge = metrics.gauge
-    gauge(
-        "kubeedge_inbox_depth",
-        "Messages that wait for a module.",
-        ("module",),
-        lambda: {(module,): float(depth) for module, depth in bus.depths().items()},
-    )
-    gauge(
+def add_hub(metrics: Metrics, hub: EdgeHub) -> None:
+    """EdgeHub: the connection, and what did not arrive at once."""
+    metrics.gauge(
         "kubeedge_edgehub_connected",
         "Whether there is a connection to the cloud.",
         read=lambda: float(hub.connected),
     )
-    gauge(
-        "kubeedge_edgehub_connects",
-        "Connections since the start.",
+    metrics.counter(
+        "kubeedge_edgehub_connects_total",
+        "Connections to the cloud.",
         read=lambda: float(hub.connects),
     )
-    traffic = hub.traffic
-    gauge(
-        "kubeedge_edgehub_bytes",
-        "Bytes of messages on the WebSocket since the start.",
-        ("direction",),
-        lambda: {("up",): traffic.bytes_sent, ("down",): traffic.bytes_received},
+    metrics.counter(
+        "kubeedge_edgehub_resends_total",
+        "Messages sent once more since no answer came.",
+        read=lambda: float(hub.resends),
     )
-    gauge(
-        "kubeedge_edgehub_frames",
-        "Messages on the WebSocket since the start.",
-        ("direction",),
-        lambda: {("up",): traffic.frames_sent, ("down",): traffic.frames_received},
+    metrics.counter(
+        "kubeedge_edgehub_dropped_messages_total",
+        "Messages of the cloud that nobody here could take; the log has each.",
+        read=lambda: float(hub.dropped),
     )
-    gauge(
+    add_traffic(metrics, hub.traffic, sent="up", received="down")
+
+
+def add_store(metrics: Metrics, meta: MetaManager, outbox: Outbox) -> None:
+    """What is kept: of the cloud's objects, and for the cloud."""
+    metrics.counter(
+        "kubeedge_metamanager_repeats_total",
+        "Messages that came again, were acknowledged again and not applied again.",
+        read=lambda: float(meta.repeats),
+    )
+    metrics.counter(
+        "kubeedge_metamanager_refused_total",
+        "Messages of the cloud that could not be stored for what they say.",
+        read=lambda: float(meta.refused),
+    )
+    metrics.gauge(
         "kubeedge_outbox_messages",
-        "Messages that the cloud has not confirmed.",
-        read=lambda: float(len(outbox)),
+        "Messages that the cloud has not confirmed, by lane: control goes first, then state, "
+        "then bulk.",
+        ("lane",),
+        lambda: {(lane,): float(count) for lane, count in outbox.depths().items()},
     )
-    gauge("kubeedge_outbox_bytes", "Their size.", read=lambda: float(outbox.size_bytes))
-    gauge(
+    metrics.gauge("kubeedge_outbox_bytes", "Their size.", read=lambda: float(outbox.size_bytes))
+    metrics.gauge(
         "kubeedge_outbox_oldest_seconds",
         "The age of the oldest of them.",
         read=outbox.oldest_seconds,
     )
-    gauge(
-        "kubeedge_outbox_lost_messages",
-        "Messages given up since the store was made.",
+    metrics.counter(
+        "kubeedge_outbox_lost_messages_total",
+        "Messages to the cloud given up since the store was made: full, or too old.",
         ("reason",),
-        lambda: {(reason,): float(lost[0]) for reason, lost in outbox.lost.items()},
+        lambda: _lost(outbox, 0),
     )
+    metrics.counter(
+        "kubeedge_outbox_lost_bytes_total",
+        "Their size.",
+        ("reason",),
+        lambda: _lost(outbox, 1),
+    )
+
+
+def _lost(outbox: Outbox, which: int) -> Values:
+    return {(why,): float(outbox.lost.get(why, (0, 0))[which]) for why in (FULL, OLD)}
 
 
 def add_certificate(metrics: Metrics, certificates: CertManager) -> None:
@@ -84,23 +101,41 @@ def add_devices(metrics: Metrics, twin: DeviceTwin) -> None:
 
 def add_mqtt(metrics: Metrics, events: EventBus) -> None:
     """EventBus: its connections, and what went through them."""
-    for name, what, read in (
-        ("connected", "Whether there is a connection to the broker.", events.connected),
-        ("published", "Messages published since the start.", events.published),
-        ("dropped", "Messages that no broker took, since the start.", events.dropped),
-        ("waiting", "Messages that wait for the broker.", events.waiting),
-    ):
-        metrics.gauge(f"kubeedge_eventbus_{name}", what, ("broker",), partial(_by_name, read))
-    for name, what in (
-        ("received", "Messages of MQTT clients since the start."),
-        ("refused", "Messages that could not be stored or made no sense."),
-    ):
-        metrics.gauge(f"kubeedge_eventbus_{name}", what, read=partial(_number, events, name))
+    metrics.gauge(
+        "kubeedge_eventbus_connected",
+        "Whether there is a connection to the broker.",
+        ("broker",),
+        lambda: _by_name(events.connected()),
+    )
+    metrics.gauge(
+        "kubeedge_eventbus_waiting",
+        "Messages that wait for the broker.",
+        ("broker",),
+        lambda: _by_name(events.waiting()),
+    )
+    metrics.counter(
+        "kubeedge_eventbus_published_messages_total",
+        "Messages that the broker took.",
+        ("broker",),
+        lambda: _by_name(events.published()),
+    )
+    metrics.counter(
+        "kubeedge_eventbus_dropped_messages_total",
+        "Messages that no broker took, and that were given up.",
+        ("broker",),
+        lambda: _by_name(events.dropped()),
+    )
+    metrics.counter(
+        "kubeedge_eventbus_received_messages_total",
+        "Messages of MQTT clients that came to EventBus.",
+        read=lambda: float(events.received),
+    )
+    metrics.counter(
+        "kubeedge_eventbus_refused_messages_total",
+        "Messages of MQTT clients that could not be stored or made no sense.",
+        read=lambda: float(events.refused),
+    )
 
 
-def _by_name(read: Callable[[], Mapping[str, float]]) -> dict[tuple[str, ...], float]:
-    return {(name,): float(value) for name, value in read().items()}
-
-
-def _number(owner: object, name: str) -> float:
-    return float(getattr(owner, name))
+def _by_name(values: Mapping[str, float]) -> Values:
+    return {(name,): float(value) for name, value in values.items()}

@@ -121,6 +121,8 @@ class KubeClient(Service):
         self._loaded_at = 0.0
         self._used_files: tuple[object, ...] = ()
         self._way: _Way | None = None
+        self.outcomes: dict[tuple[str, int], int] = {}
+        """Attempts, by method and HTTP status; 0 without an answer. Watches aside."""
 
     def ca_pem(self) -> Deferred[str]:
         """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
@@ -404,13 +406,17 @@ class KubeClient(Service):
         if not self.running or self._api is None:
             return KubeError(f"{what}: the client is not running", code=0), False
         self._under_way += 1
+        status = 0
         try:
             answer = await self._lanes.submit(call)
+            status = answer.status
         except _NotSent as error:
             return KubeError(f"{what}: API server not reached: {error}", code=0), True
         except _NoAnswer as error:
             return KubeError(f"{what}: no answer: {error}", code=0), call.repeatable
         finally:
+            outcome = call.method, status
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             self._under_way -= 1
             self._quiet()
         if answer.status < 300:

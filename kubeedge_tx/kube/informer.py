@@ -99,6 +99,10 @@ class Informer(Service):
     def get(self, namespace: str, name: str) -> dict[str, Any] | None:
         return self._cache.get((namespace, name))
 
+    def __len__(self) -> int:
+        """How many objects are in the cache."""
+        return len(self._cache)
+
     def items(self) -> Iterable[dict[str, Any]]:
         return list(self._cache.values())
 

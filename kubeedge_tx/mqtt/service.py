@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,7 @@ from kubeedge_tx.mqtt.links import TcpFactory, WebSocketFactory
 from kubeedge_tx.mqtt.passwords import Passwords
 from kubeedge_tx.mqtt.reasons import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED
 from kubeedge_tx.mqtt.server import Credentials, MqttServer, Refusal, ServerLimits, Store
-from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.metrics import Metrics, Values
 
 BACKLOG: Final = 1024
 """Connections that wait in the kernel while we do not accept any."""
@@ -242,36 +241,78 @@ class MqttService:
         """Show what the broker counts."""
         broker, server = self.server.broker, self.server
         counters = broker.counters
-        for name in (each.name for each in fields(counters)):
-            metrics.gauge(
-                f"kubeedge_mqtt_{name}",
-                f"MQTT: {name.replace('_', ' ')}, since the start.",
-                read=partial(_number, counters, name),
-            )
+        metrics.counter(
+            "kubeedge_mqtt_connections_total",
+            "CONNECTs, by what came of them: accepted or refused.",
+            ("outcome",),
+            lambda: _by(counters, accepted="connections", refused="refused"),
+        )
+        metrics.counter(
+            "kubeedge_mqtt_ended_connections_total",
+            "Connections that the broker ended: protocol broken, taken_over by the same client, "
+            "keepalive, slow reader.",
+            ("why",),
+            lambda: _by(
+                counters,
+                broken="broken",
+                taken_over="taken_over",
+                keepalive="keepalive_timeouts",
+                slow="slow_clients",
+            ),
+        )
+        metrics.counter(
+            "kubeedge_mqtt_messages_total",
+            "PUBLISH packets from clients (received), to clients (sent), and to this process "
+            "(local).",
+            ("direction",),
+            lambda: _by(counters, received="received", sent="sent", local="delivered_local"),
+        )
+        metrics.counter(
+            "kubeedge_mqtt_dropped_messages_total",
+            "Messages that a subscriber did not get: queue_full, offline (QoS 0), expired, "
+            "too_large.",
+            ("why",),
+            lambda: _by(
+                counters,
+                queue_full="dropped_queue_full",
+                offline="dropped_offline",
+                expired="dropped_expired",
+                too_large="dropped_too_large",
+            ),
+        )
+        metrics.counter(
+            "kubeedge_mqtt_denied_total",
+            "What access rules or limits did not allow: publish, read, retain.",
+            ("what",),
+            lambda: _by(
+                counters, publish="denied_publish", read="denied_read", retain="retained_refused"
+            ),
+        )
         metrics.gauge(
             "kubeedge_mqtt_sessions",
             "MQTT sessions, connected or not.",
             read=lambda: float(len(broker.sessions)),
         )
         metrics.gauge(
-            "kubeedge_mqtt_open",
+            "kubeedge_mqtt_open_connections",
             "Connections to the MQTT broker now.",
             read=lambda: float(server.links),
         )
         metrics.gauge(
-            "kubeedge_mqtt_retained",
+            "kubeedge_mqtt_retained_messages",
             "Topics with a retained message.",
             read=lambda: float(len(broker.retained)),
         )
-        metrics.gauge(
-            "kubeedge_mqtt_store_failures",
+        metrics.counter(
+            "kubeedge_mqtt_store_failures_total",
             "Writes of MQTT state that did not reach the disk.",
             read=lambda: float(server.store_failures),
         )
 
 
-def _number(counters: Counters, name: str) -> float:
-    return float(getattr(counters, name))
+def _by(counters: Counters, **names: str) -> Values:
+    """Some of the counters, each under the label that it has in the figures."""
+    return {(label,): float(getattr(counters, name)) for label, name in names.items()}
 
 
 def _text(path: Path) -> str:

@@ -12,7 +12,10 @@ from twisted.web.http import HTTPFactory, Request
 
 from kubeedge_tx.observe.metrics import CONTENT_TYPE, Metrics
 
-Page = tuple[Callable[[], tuple[int, str]], bytes]
+Nodes = tuple[str, ...]
+"""Whom ``?node=NAME`` asks about."""
+
+Page = tuple[Callable[[Nodes], tuple[int, str]], bytes]
 """What to answer, as status and text, and of which content type."""
 
 _PLAIN = b"text/plain; charset=utf-8"
@@ -29,7 +32,9 @@ class _Request(Request):
         if self.method not in (b"GET", b"HEAD"):
             text, content_type = _only_reads, _PLAIN
             self.setHeader(b"allow", b"GET, HEAD")
-        code, body = text()
+        args: Mapping[bytes, list[bytes]] = self.args or {}
+        nodes = tuple(name.decode(errors="replace") for name in args.get(b"node", ()))
+        code, body = text(nodes)
         encoded = body.encode()
         self.setResponseCode(code)
         self.setHeader(b"content-type", content_type)
@@ -68,11 +73,11 @@ class _Factory(HTTPFactory):
         return request
 
 
-def _nothing_here() -> tuple[int, str]:
+def _nothing_here(_: Nodes) -> tuple[int, str]:
     return 404, "there are /healthz, /readyz, /metrics and /debug\n"
 
 
-def _only_reads() -> tuple[int, str]:
+def _only_reads(_: Nodes) -> tuple[int, str]:
     return 405, "this port is for reading\n"
 
 
@@ -80,7 +85,8 @@ class StatusServer:
     """Answers whoever watches this process.
 
     :param not_ready: why the process is not ready, or ``None`` when it is.
-    :param state: what the process is in the middle of, for ``/debug``; never a secret.
+    :param state: what the process is in the middle of, for ``/debug``, with particulars of
+        the nodes that it is given; never a secret.
     """
 
     name = "status port"
@@ -93,14 +99,14 @@ class StatusServer:
         *,
         interface: str,
         port: int,
-        state: Callable[[], dict[str, Any]] = dict,
+        state: Callable[[Nodes], dict[str, Any]] = lambda nodes: {},
     ) -> None:
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
         pages: dict[bytes, Page] = {
-            b"/healthz": (lambda: (200, "ok\n"), _PLAIN),
-            b"/readyz": (lambda: _readiness(not_ready()), _PLAIN),
-            b"/metrics": (lambda: (200, metrics.text()), CONTENT_TYPE),
-            b"/debug": (lambda: (200, _dump(state())), _JSON),
+            b"/healthz": (lambda _: (200, "ok\n"), _PLAIN),
+            b"/readyz": (lambda _: _readiness(not_ready()), _PLAIN),
+            b"/metrics": (lambda _: (200, metrics.text()), CONTENT_TYPE),
+            b"/debug": (lambda nodes: (200, _dump(state(nodes))), _JSON),
         }
         self._site = _Factory(pages)
         self._listening: Any = None

@@ -15,7 +15,15 @@ CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 """Default histogram buckets, for durations."""
 
+MOST_SERIES: Final = 200
+"""Series of one counter or histogram; what comes after them is counted as ``other``."""
+
+OTHER: Final = "other"
+
 Labels = tuple[str, ...]
+Values = Mapping[Labels, float]
+Read = Callable[[], float | Values]
+"""Looks a number up when somebody asks; or numbers, by the values of their labels."""
 F = TypeVar("F", bound="_Family")
 
 
@@ -39,26 +47,40 @@ def _escape(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
+def _read(read: Read) -> Values:
+    now = read()
+    return now if isinstance(now, Mapping) else {(): now}
+
+
 class Counter:
-    """A number that only grows."""
+    """A number that only grows: counted here, or read by a function when somebody asks.
+
+    A label may be what a peer sent or is called: there are at most :data:`MOST_SERIES`.
+    """
 
     kind = "counter"
 
-    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
-        self.name, self.help, self._labels = name, help, labels
+    def __init__(self, name: str, help: str, labels: Labels = (), read: Read | None = None) -> None:
+        self.name, self.help, self._labels, self._read = name, help, labels, read
         self._values: dict[Labels, float] = {} if labels else {(): 0.0}
 
     def inc(self, *labels: str, by: float = 1.0) -> None:
         """Add ``by`` to the series with these label values."""
-        self._values[labels] = self._values.get(labels, 0.0) + by
+        before = self._values.get(labels)
+        if before is None:
+            if len(self._values) >= MOST_SERIES:
+                labels = (OTHER,) * len(labels)
+            before = self._values.get(labels, 0.0)
+        self._values[labels] = before + by
 
     def value(self, *labels: str) -> float:
         """Read one series."""
         return self._values.get(labels, 0.0)
 
     def samples(self) -> Iterable[tuple[str, str, float]]:
-        for values, number in self._values.items():
-            yield "", _label_text(self._labels, values), number
+        values = self._values if self._read is None else _read(self._read)
+        for labels, number in values.items():
+            yield "", _label_text(self._labels, labels), number
 
 
 class Gauge:
@@ -71,7 +93,7 @@ class Gauge:
         name: str,
         help: str,
         labels: Labels = (),
-        read: Callable[[], float | Mapping[Labels, float]] | None = None,
+        read: Read | None = None,
     ) -> None:
         self.name, self.help, self._labels, self._read = name, help, labels, read
         self._values: dict[Labels, float] = {}
@@ -85,10 +107,7 @@ class Gauge:
         self._values.pop(labels, None)
 
     def samples(self) -> Iterable[tuple[str, str, float]]:
-        values: Mapping[Labels, float] = self._values
-        if self._read is not None:
-            now = self._read()
-            values = now if isinstance(now, Mapping) else {(): now}
+        values = self._values if self._read is None else _read(self._read)
         for labels, number in values.items():
             yield "", _label_text(self._labels, labels), number
 
@@ -109,8 +128,10 @@ class Histogram:
         """Count one value."""
         counts = self._counts.get(labels)
         if counts is None:
-            counts = self._counts[labels] = [0] * (len(self._buckets) + 1)
-            self._sums[labels] = 0.0
+            if len(self._counts) >= MOST_SERIES:
+                labels = (OTHER,) * len(labels)
+            counts = self._counts.setdefault(labels, [0] * (len(self._buckets) + 1))
+            self._sums.setdefault(labels, 0.0)
         counts[bisect_left(self._buckets, value)] += 1
         self._sums[labels] += value
 
@@ -131,16 +152,18 @@ class Metrics:
     def __init__(self) -> None:
         self._families: dict[str, _Family] = {}
 
-    def counter(self, name: str, help: str, labels: Labels = ()) -> Counter:
-        """Add a counter; its name ends in ``_total``."""
-        return self._add(Counter(name, help, labels))
+    def counter(
+        self, name: str, help: str, labels: Labels = (), read: Read | None = None
+    ) -> Counter:
+        """Add a counter; its name ends in ``_total``. ``read`` as for a gauge."""
+        return self._add(Counter(name, help, labels, read))
 
     def gauge(
         self,
         name: str,
         help: str,
         labels: Labels = (),
-        read: Callable[[], float | Mapping[Labels, float]] | None = None,
+        read: Read | None = None,
     ) -> Gauge:
         """Add a gauge; ``read`` gives its value, or its values by label, when asked."""
         return self._add(Gauge(name, help, labels, read))

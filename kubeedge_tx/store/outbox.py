@@ -22,6 +22,8 @@ STATE: Final = 1
 BULK: Final = 2
 """Priority of events and uploads; given up first when there is no room."""
 
+_LANES: Final = {CONTROL: "control", STATE: "state", BULK: "bulk"}
+
 _decode: Final = msgspec.json.Decoder(Message).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -95,6 +97,10 @@ class Outbox:
     def size_bytes(self) -> int:
         """Bytes of all messages that wait."""
         return self._bytes
+
+    def depths(self) -> dict[str, int]:
+        """How many messages wait in each lane."""
+        return {_LANES[priority]: len(lane) for priority, lane in self._lanes.items()}
 
     def oldest_seconds(self) -> float:
         """Age of the oldest message; 0 if there is none."""

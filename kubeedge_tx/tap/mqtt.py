@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from kubeedge_tx import VERSION
 from kubeedge_tx.beehive.service import OrderedService
 from kubeedge_tx.config.mqtt import MqttConfig, MqttListener
 from kubeedge_tx.config.types import split_address
@@ -27,6 +28,7 @@ from kubeedge_tx.mqtt.service import Doorkeeper, Listener, MqttService
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.security import foreign
 from kubeedge_tx.store.database import Database
 from kubeedge_tx.store.migrate import load_migrations
@@ -110,6 +112,7 @@ class MqttCore(OrderedService):
         )
         await self.start_child(status)
         await self.start_child(ReactorDelay(reactor, self.metrics))
+        add_process(self.metrics, VERSION)
         threads = _Threads(reactor)
         await self.start_child(threads)
 

@@ -32,6 +32,7 @@ from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.errors import HandshakeFailed, WireError
 from kubeedge_tx.viaduct import codec
 from kubeedge_tx.viaduct.liveness import PING_INTERVAL, SILENCE_LIMIT, Liveness, Verdict
+from kubeedge_tx.viaduct.traffic import Traffic
 
 if TYPE_CHECKING:
     from kubeedge_tx.viaduct.interfaces import IChannelUser
@@ -74,19 +75,6 @@ class ChannelSettings:
     """Seconds a peer may leave us unable to write. Source: KubeEdge ``writeDeadline``."""
     tick: float = 1.0
     """Seconds between two looks at the deadlines of all channels of a factory."""
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Running totals of all channels that share it."""
-
-    frames_received: int = 0
-    frames_sent: int = 0
-    bytes_received: int = 0
-    bytes_sent: int = 0
-    bad_frames: int = 0
-    dead_links: int = 0
-    stuck_links: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,20 +149,15 @@ class Channel:
 
     def send(self, message: Message) -> None:
         """Write now; nothing happens when the channel is no longer open."""
-        self.send_encoded(codec.encode(message))
-
-    def send_encoded(self, frame: bytes) -> None:
-        """Write a message that is encoded already."""
         if not self.is_open:
             return
+        frame = codec.encode(message)
         try:
             self._websocket.send_text(frame)
         except Disconnected:  # the peer has begun to close; ``closed`` follows
             self.is_open = self.is_writable = False
             return
-        traffic = self._context.traffic
-        traffic.frames_sent += 1
-        traffic.bytes_sent += len(frame)
+        self._context.traffic.count_sent(message.route, len(frame))
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Start the closing handshake; the user's ``closed`` follows.
@@ -223,8 +206,6 @@ class Channel:
         if not self.is_open:
             return  # we are closing; what comes now was sent before the peer knew
         traffic = self._context.traffic
-        traffic.frames_received += 1
-        traffic.bytes_received += len(frame)
         try:
             message = codec.decode(frame)
         except WireError as error:
@@ -232,6 +213,7 @@ class Channel:
             self._log.warn("bad frame from {peer}: {why}", peer=self.peer, why=str(error))
             self.close(error.close_code, str(error))
             return
+        traffic.count_received(message.route, len(frame))
         if message.route.operation in RESERVED:
             self.send(self._context.messages.reply(message, "ack"))
             return

@@ -77,6 +77,10 @@ class AckWindow(Generic[T]):
             for _, item in slot.pending.values():
                 yield item
 
+    def __contains__(self, key: str) -> bool:
+        """Whether a key has something to deliver."""
+        return key in self._slots
+
     @property
     def keys(self) -> int:
         """How many keys have something to deliver."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import treq
@@ -14,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.logs import Levels, observer
-from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.metrics import MOST_SERIES, Metrics
+from kubeedge_tx.observe.process import add_process
 
 reactor: Any = global_reactor
 
@@ -54,9 +57,64 @@ class MetricsTests(SynchronousTestCase):
             },
         )
 
+    def test_counters_that_are_looked_up(self) -> None:
+        """What somebody else counts is a counter, too: Prometheus may ask for its rate."""
+        metrics = Metrics()
+        metrics.counter("sent_total", "Sent.", ("way",), lambda: {("up",): 3.0, ("down",): 4.0})
+        self.assertIn(
+            '# TYPE sent_total counter\nsent_total{way="up"} 3\nsent_total{way="down"} 4\n',
+            metrics.text(),
+        )
+
+    def test_no_end_of_series(self) -> None:
+        """However many names a label takes, the series stay few and the sum stays right."""
+        metrics = Metrics()
+        counter = metrics.counter("refused_total", "Refused.", ("node",))
+        waits = metrics.histogram("wait_seconds", "Wait.", ("node",), (1.0,))
+        for number in range(MOST_SERIES + 50):
+            counter.inc(f"edge-{number}", by=2)
+            waits.observe(0.5, f"edge-{number}")
+        counter.inc("edge-0")
+        lines = [line for line in metrics.text().splitlines() if line.startswith("refused")]
+        self.assertEqual(len(lines), MOST_SERIES + 1)
+        self.assertEqual(counter.value("edge-0"), 3)
+        self.assertEqual(counter.value("other"), 100)
+        self.assertIn('wait_seconds_count{node="other"} 50', metrics.text())
+
+    def test_process(self) -> None:
+        """Memory, CPU and files of a process; where nothing tells them there is no number."""
+        metrics = Metrics()
+        folder = Path(self.mktemp())
+        (folder / "fd").mkdir(parents=True)
+        for name in "012":
+            (folder / "fd" / name).touch()
+        numbers = " ".join(str(number) for number in range(4, 53))
+        (folder / "stat").write_text(f"7 (a (strange) name) S {numbers}\n")
+        (folder / "statm").write_text("900 100 50 1 0 60 0\n")
+        add_process(metrics, "1.2", proc=folder)
+        page, tick = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+        values = {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(metrics.text())
+            for sample in family.samples
+        }
+        self.assertEqual(
+            values,
+            {
+                "kubeedge_build_info": 1,
+                "process_resident_memory_bytes": 100 * page,
+                "process_cpu_seconds_total": (14 + 15) / tick,
+                "process_open_fds": 3,
+                "process_threads": 20,
+            },
+        )
+        nowhere = Metrics()
+        add_process(nowhere, "1.2", proc=folder / "nowhere")
+        self.assertNotIn("\nprocess_", nowhere.text())
+
 
 class StatusServerTests(TestCase):
-    """/healthz, /readyz and /metrics."""
+    """/healthz, /readyz, /metrics and /debug."""
 
     timeout = 30
 
@@ -65,7 +123,14 @@ class StatusServerTests(TestCase):
         why: list[str | None] = ["waiting for the API server"]
         metrics = Metrics()
         metrics.counter("x_total", "X.").inc()
-        server = StatusServer(reactor, metrics, lambda: why[0], interface="127.0.0.1", port=0)
+        server = StatusServer(
+            reactor,
+            metrics,
+            lambda: why[0],
+            interface="127.0.0.1",
+            port=0,
+            state=lambda nodes: {"asked": nodes},
+        )
         await server.startService()
         self.addCleanup(server.stopService)
 
@@ -82,6 +147,9 @@ class StatusServerTests(TestCase):
         self.assertEqual(await ask("metrics", "HEAD"), (200, ""))
         self.assertEqual((await ask("metrics", "POST"))[0], 405)
         self.assertEqual((await ask("secrets"))[0], 404)
+        for query, nodes in (("", []), ("?node=a&node=b", ["a", "b"]), ("?node=%ff&x", ["\ufffd"])):
+            status, text = await ask(f"debug{query}")
+            self.assertEqual((status, json.loads(text)), (200, {"asked": nodes}))
 
 
 class LogTests(SynchronousTestCase):

@@ -20,10 +20,10 @@ from kubeedge_tx.viaduct.channel import (
     ChannelServerFactory,
     ChannelSettings,
     Handshake,
-    Traffic,
     connect,
 )
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.traffic import Traffic
 
 
 def factory(clock: Clock, prefix: str) -> MessageFactory:

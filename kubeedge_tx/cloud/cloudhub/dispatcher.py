@@ -91,19 +91,21 @@ class MessageDispatcher:
         self._heads = HeadReader()
         self._questions: dict[str, None] = {}
         self.queues: dict[str, NodeMessageQueue] = {}
+        self._gone_resends = self._gone_drops = 0
+        """Of queues that are no more."""
         self._down = metrics.counter(
             "kubeedge_cloudhub_downstream_messages_total",
-            "Messages towards edges by what became of them",
+            "Messages towards edges, by what became of them.",
             ("outcome",),
         )
         self._up = metrics.counter(
             "kubeedge_cloudhub_upstream_messages_total",
-            "Messages from edges by the module they went to",
+            "Messages from edges, by the module they went to.",
             ("module",),
         )
         self._refused = metrics.counter(
             "kubeedge_cloudhub_refused_messages_total",
-            "Messages that a node was not allowed to send",
+            "Messages that a node was not allowed to send.",
             ("node",),
         )
 
@@ -117,6 +119,16 @@ class MessageDispatcher:
 
             queue = self.queues[node] = NodeMessageQueue(node, recorded, self._heads)
         return queue
+
+    @property
+    def resends(self) -> int:
+        """Messages sent once more, to all nodes, since the start."""
+        return self._gone_resends + sum(queue.window.resends for queue in self.queues.values())
+
+    @property
+    def drops(self) -> int:
+        """Messages without acknowledgement given up, for all nodes, since the start."""
+        return self._gone_drops + sum(queue.dropped for queue in self.queues.values())
 
     # Down
 
@@ -193,6 +205,8 @@ class MessageDispatcher:
         if session is not None:
             session.close(NODE_DELETED, "the node was deleted")
         if queue is not None:
+            self._gone_resends += queue.window.resends
+            self._gone_drops += queue.dropped
             queue.clear()
         self._sessions.forget(node)
         self._syncpoint.forget(node)

@@ -16,12 +16,14 @@ from zope.interface import implementer
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
+from kubeedge_tx.cloud.cloudhub import figures
 from kubeedge_tx.cloud.cloudhub.dispatcher import MessageDispatcher
 from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
 from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.observe.figures import add_traffic
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security.identity import identify as read_subject
 from kubeedge_tx.security.identity import is_node_name
@@ -31,10 +33,10 @@ from kubeedge_tx.viaduct.channel import (
     ChannelSettings,
     Handshake,
     HandshakeRefused,
-    Traffic,
     is_accelerated,
 )
 from kubeedge_tx.viaduct.throttle import TokenBucket
+from kubeedge_tx.viaduct.traffic import Traffic
 
 TICK: Final = 1.0
 """Seconds between two looks at the deadlines of all sessions."""
@@ -173,17 +175,20 @@ class CloudHub:
         self._listening: Any = None
         self._stopping: Deferred[None] | None = None
         self._acks = metrics.counter(
-            "kubeedge_cloudhub_acknowledged_messages_total", "Messages that edges acknowledged"
+            "kubeedge_cloudhub_acknowledged_messages_total", "Messages that edges acknowledged."
         )
         self._ended = metrics.counter(
-            "kubeedge_cloudhub_ended_sessions_total", "Sessions that have ended"
+            "kubeedge_cloudhub_ended_sessions_total", "Sessions that have ended."
         )
         self._denied = metrics.counter(
             "kubeedge_cloudhub_refused_handshakes_total",
-            "Connections refused, by HTTP status",
+            "Connections refused, by HTTP status.",
             ("status",),
         )
-        self._add_gauges(metrics)
+        self._sync = figures.sync_seconds(metrics)
+        figures.add(metrics, self.sessions, self.dispatcher, self.clock)
+        add_traffic(metrics, self.traffic, sent="down", received="up")
+        self.nodes_state = figures.state(self.sessions, self.dispatcher, self.clock)
 
     # Service
 
@@ -338,6 +343,7 @@ class CloudHub:
             self.dispatcher.answered(message)
             return False
         self._acks.inc()
+        self._sync.observe(self.clock.seconds() - order.since, figures.kind_of(order))
         self._syncpoint.acked(node, order)
         return True
 
@@ -354,61 +360,3 @@ class CloudHub:
         self._log.failure("the look at the sessions' deadlines failed; going on", failure)
         if self._stopping is None:
             self.start_ticking()
-
-    # Metrics
-
-    def _add_gauges(self, metrics: Metrics) -> None:
-        queues = self.dispatcher.queues
-
-        def age() -> Mapping[tuple[str, ...], float]:
-            now = self.clock.seconds()
-            oldest = ((node, queue.oldest()) for node, queue in queues.items())
-            return {(node,): now - since for node, since in oldest if since is not None}
-
-        metrics.gauge(
-            "KubeEdge_CloudHub_connected_nodes",
-            "Nodes connected to this process",
-            read=lambda: float(len(self.sessions)),
-        )
-        metrics.gauge(
-            "kubeedge_cloudhub_queue_depth",
-            "Messages that wait for a node, or for its acknowledgement",
-            ("node",),
-            read=lambda: {
-                (node,): float(len(queue.window) + queue.plain_depth)
-                for node, queue in queues.items()
-            },
-        )
-        metrics.gauge(
-            "kubeedge_cloudhub_sync_lag_seconds",
-            "Age of the oldest message that a node has not acknowledged",
-            ("node",),
-            read=age,
-        )
-        metrics.gauge(
-            "kubeedge_cloudhub_in_flight",
-            "Messages sent and not yet acknowledged, all nodes",
-            read=lambda: float(sum(queue.window.in_flight for queue in queues.values())),
-        )
-        metrics.gauge(
-            "kubeedge_cloudhub_resends",
-            "Messages sent once more, since the start",
-            read=lambda: float(sum(queue.window.resends for queue in queues.values())),
-        )
-        metrics.gauge(
-            "kubeedge_cloudhub_dropped_messages",
-            "Unacknowledged messages dropped for lack of room, by node, since the start",
-            ("node",),
-            read=lambda: {
-                (node,): float(queue.dropped) for node, queue in queues.items() if queue.dropped
-            },
-        )
-        traffic = self.traffic
-        metrics.gauge(
-            "kubeedge_viaduct_traffic",
-            "Frames, bytes, bad frames, dead and stuck links since the start",
-            ("what",),
-            read=lambda: {
-                (what,): float(getattr(traffic, what)) for what in Traffic.__dataclass_fields__
-            },
-        )

@@ -190,6 +190,7 @@ class NodeMessageQueue:
         "_plain",
         "_recorded",
         "_responses",
+        "_since",
         "dropped",
         "node",
         "owner",
@@ -210,6 +211,8 @@ class NodeMessageQueue:
         """The newest order of each part that is queued or in flight, answers aside."""
         self._current: dict[str, str] = {}
         """Which uid the edge holds under a resource, as far as we saw it."""
+        self._since: dict[str, float] = {}
+        """Since when a resource has something unconfirmed, the longest first."""
         self._responses: deque[Message] = deque()
         self._plain: deque[Message] = deque()
         self.owner: Any = None
@@ -298,6 +301,7 @@ class NodeMessageQueue:
             return Outcome.FULL
         # The delete of an older object goes before the newer one that waits already.
         window.offer(key, order.message.header.msg_id, order, part=part, first=order.is_delete)
+        self._since.setdefault(key, order.since)
         if not order.is_answer:
             self._pending[part] = order
         return Outcome.QUEUED
@@ -310,6 +314,7 @@ class NodeMessageQueue:
             return orders
         for order in late:
             self.window.acked(order.message.header.msg_id)
+            self._retire(order)
         return [order for order in orders if order not in late] + self.to_send(now, most)
 
     def acked(self, message_id: str) -> Order | None:
@@ -345,6 +350,8 @@ class NodeMessageQueue:
     def _retire(self, order: Order) -> None:
         if self._pending.get(order.part) is order:
             del self._pending[order.part]
+        if order.key not in self.window:
+            self._since.pop(order.key, None)
 
     def disconnected(self, owner: object) -> bool:
         """End delivery, if ``owner`` is still the one that delivers."""
@@ -383,14 +390,20 @@ class NodeMessageQueue:
         """How many messages without acknowledgement wait."""
         return len(self._responses) + len(self._plain)
 
-    def oldest(self) -> float | None:
-        """When the oldest unacknowledged message was queued."""
-        return min((order.since for order in self.window), default=None)
+    def behind_since(self) -> float | None:
+        """Since when the edge lacks something; ``None`` if it has confirmed everything.
+
+        A newer state that takes the place of an unconfirmed one does not begin anew.
+        """
+        for since in self._since.values():
+            return since
+        return None
 
     def clear(self) -> None:
         """Forget everything: the node is gone."""
         self.window.clear()
         self._pending.clear()
         self._current.clear()
+        self._since.clear()
         self._responses.clear()
         self._plain.clear()

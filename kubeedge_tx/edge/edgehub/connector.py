@@ -27,10 +27,10 @@ from kubeedge_tx.viaduct.channel import (
     WINDOW_HEADER,
     Channel,
     ChannelSettings,
-    Traffic,
     connect,
 )
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.traffic import Traffic
 
 log = Logger()
 

@@ -61,7 +61,6 @@ class HubCase(SynchronousTestCase):
         self.clock = Clock()
         self.patch(txaio.config, "loop", self.clock)
         self.kube = FakeKube()
-        self.metrics = Metrics()
         self.bus = MessageBus(self.clock)
         self.inboxes: dict[str, Inbox] = {
             name: self.bus.register(name, name, size=4) for name in self.modules
@@ -72,6 +71,7 @@ class HubCase(SynchronousTestCase):
         self.hub.start_ticking()
 
     def make_hub(self, **settings: Any) -> CloudHub:
+        self.metrics = Metrics()
         self.syncpoint = SyncPoint(
             self.clock,
             self.kube,
@@ -87,7 +87,7 @@ class HubCase(SynchronousTestCase):
             identify=lambda transport: transport.certificate,
             syncpoint=self.syncpoint,
             kube_ca=KUBE_CA,
-            metrics=Metrics(),
+            metrics=self.metrics,
         )
 
     def dial(
