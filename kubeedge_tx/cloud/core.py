@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from uuid import uuid4
 
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -25,6 +26,7 @@ from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
 from kubeedge_tx.cloud.cloudhub.keystore import KeyStore, LocalFiles
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
@@ -199,12 +201,19 @@ class CloudCore(OrderedService):
         edge_controller = EdgeController(
             bus,
             messages,
+        claims = Claims(
+            reactor,
+            client,
+            hub,
+            identity=f"{host.host_name()}-{uuid4().hex[:8]}",
+            cloud_ip=addresses[0],
+        )
             client,
             nodes=informers[resources.NODES],
             pods=informers[resources.PODS],
             configmaps=informers[resources.CONFIGMAPS],
             secrets=informers[resources.SECRETS],
-            cloud_ip=addresses[0],
+            claims=claims,
             now_ms=_now_ms,
             impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
             heartbeat=float(config.modules.edge_controller.node_update_frequency),

@@ -52,6 +52,9 @@ _DIGEST: Final = DIGEST_HEADER.lower()
 RESERVED: Final = frozenset({"ping", "pong", "config"})
 """Operations that the transport answers itself. Source: KubeEdge ``pkg/viaduct``."""
 
+PROOF: Final = b"there?"
+"""Payload of a WebSocket ping whose pong is waited for; those of the keepalive are empty."""
+
 NORMAL: Final = 1000
 FAILED: Final = 4500
 """WebSocket close code: our own handling of a message broke."""
@@ -116,6 +119,7 @@ class Channel:
     __slots__ = (
         "_context",
         "_liveness",
+        "_proofs",
         "_unready",
         "_unwritable_since",
         "_user",
@@ -140,6 +144,7 @@ class Channel:
         self.takes_digest: bool = websocket.takes_digest
         self.peer: str = websocket.peer
         self.why = ""
+        self._proofs: list[Deferred[bool]] = []
         settings = context.settings
         self._liveness = Liveness(
             ping_interval=settings.ping_interval,
@@ -196,6 +201,29 @@ class Channel:
             self.abort(f"nothing heard for {self._context.settings.silence_limit:g} s")
         elif verdict is Verdict.PING and self.is_writable:
             self._websocket.sendPing(b"")
+
+    def prove(self) -> Deferred[bool]:
+        """Ask the peer whether it is there: true once it has answered, false if it is gone.
+
+        A peer that says nothing is gone once the deadline for silence has passed, unless we
+        have stopped reading, so a caller has a deadline of its own. May be cancelled.
+        """
+        if self.is_open:
+            try:
+                self._websocket.sendPing(PROOF)
+            except Disconnected:  # the peer has begun to close; ``closed`` follows
+                self.is_open = self.is_writable = False
+        proof: Deferred[bool] = Deferred()
+        if self.is_open:
+            self._proofs.append(proof)
+        else:
+            proof.callback(False)
+        return proof
+
+    def proved(self) -> None:
+        """Note the answer to a question whether the peer is there; they come in order."""
+        if self._proofs:
+            self._proofs.pop(0).callback(True)
 
     def heard(self) -> None:
         """Note that bytes came from the peer."""
@@ -276,6 +304,9 @@ class Channel:
     def websocket_closed(self, reason: str) -> None:
         """Tell the user that it is over."""
         self.is_open = self.is_writable = False
+        proofs, self._proofs = self._proofs, []
+        for proof in proofs:
+            proof.callback(False)
         self._user.closed(self.why or reason)
 
 
@@ -345,6 +376,10 @@ class _Forwarding:
         parts, self.message_data = self.message_data, None  # type: ignore[has-type]
         if not self.failedByMe and self.channel is not None:  # type: ignore[attr-defined]
             self.channel.frame_received(parts[0] if len(parts) == 1 else b"".join(parts))
+
+    def onPong(self, payload: bytes) -> None:
+        if payload == PROOF and self.channel is not None:
+            self.channel.proved()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         user, self.user = self.user, None

@@ -370,6 +370,25 @@ class DeadLinkTests(ChannelCase):
         self.pass_time(120)
         self.assertEqual(user.closings, [])
 
+    def test_proof(self) -> None:
+        """Asked, a peer that is there answers; one that is gone does not."""
+        wire, user = self.open()
+        assert user.channel is not None
+        first, cancelled, third = (user.channel.prove() for _ in range(3))
+        self.assertNoResult(first)
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        wire.flush()
+        self.assertTrue(self.successResultOf(first))
+        self.assertTrue(self.successResultOf(third))
+        wire.cut()
+        late = user.channel.prove()
+        self.pass_time(29)
+        wire.memory.cut = False
+        wire.flush()
+        self.assertFalse(self.successResultOf(late))
+        self.assertFalse(self.successResultOf(user.channel.prove()))
+
     def test_no_timer_is_left(self) -> None:
         """When all channels are gone nothing is left to do."""
         links = [self.open()[0] for _ in range(10)]

@@ -53,6 +53,9 @@ STOP_TIMEOUT: Final = 3.0
 MAX_WINDOW: Final = 256
 
 CONNECT_BURST: Final = 5
+PROOF_SECONDS: Final = 15.0
+"""Seconds an edge has to answer whether it is there."""
+
 """Seconds' worth of connections that are taken at once."""
 
 
@@ -350,6 +353,23 @@ class CloudHub:
     def upstream(self, session: NodeSession, message: Message) -> Deferred[None] | None:
         """Pass on what a node says."""
         return self.dispatcher.upstream(session, message)
+
+    # For who must know which cloud process has a node
+
+    def prove(self, node: str) -> Deferred[bool]:
+        """Find out whether an edge answers on its connection to this process, in a while."""
+        session = self.sessions.get(node)
+        if session is None or session.channel is None:
+            return succeed(False)
+        return session.channel.prove().addTimeout(
+            PROOF_SECONDS, self.clock, onTimeoutCancel=lambda *_: False
+        )
+
+    def displace(self, node: str) -> None:
+        """End a node's session, as another cloud process has a newer one."""
+        session = self.sessions.get(node)
+        if session is not None:
+            session.close(REPLACED, "the node has connected elsewhere")
 
     def _tick(self) -> None:
         now = self.clock.seconds()

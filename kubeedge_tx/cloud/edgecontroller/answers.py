@@ -7,9 +7,9 @@ from it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,9 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.beehive import route
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.errors import KubeError, RouteError
+
+if TYPE_CHECKING:
+    from kubeedge_tx.cloud.edgecontroller.claims import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Request:
     type: str
     name: str
     """Empty for the list form."""
+    claim: Claim | None = None
+    """Of the session that it came from; ``None``: nobody asks whose the node is."""
 
     @property
     def operation(self) -> str:
@@ -59,8 +64,10 @@ class Request:
         return found
 
 
-def parse(message: Message) -> Request:
+def parse(message: Message, claim_of: Callable[[str], Claim | None]) -> Request:
     """Take a message from an edge apart.
+
+    :param claim_of: the claim of a node's present session.
 
     :raises RouteError: its resource is not ``node/<node>/<namespace>/<type>[/<name>]``.
     """
@@ -69,13 +76,26 @@ def parse(message: Message) -> Request:
         raise RouteError(f"{rest[:200]!r} is not <namespace>/<type>/<name>")
     found = route.parse(rest)
     namespace = "" if found.namespace == route.CLUSTER else found.namespace
-    return Request(message, node, namespace, found.kind, found.name)
+    return Request(message, node, namespace, found.kind, found.name, claim_of(node))
 
 
 def refusal(code: int, reason: str, text: str) -> KubeError:
     """Make an error that the API server could have made."""
     status = {"status": "Failure", "message": text, "reason": reason, "code": code}
     return KubeError(text, code=code, reason=reason, status=status)
+
+
+class Denied(KubeError):
+    """Something that a node may not have or do.
+
+    :param why: one of the reasons of :mod:`kubeedge_tx.observe.denials`.
+    :param text: what the node is told.
+    """
+
+    def __init__(self, why: str, text: str) -> None:
+        status = {"status": "Failure", "message": text, "reason": "Forbidden", "code": 403}
+        super().__init__(text, code=403, reason="Forbidden", status=status)
+        self.why = why
 
 
 def error_value(error: KubeError) -> dict[str, Any]:

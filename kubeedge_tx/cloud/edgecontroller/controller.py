@@ -12,13 +12,16 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.tasks import TaskSet
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.downstream import Downstream, Pusher
+from kubeedge_tx.cloud.edgecontroller.events import EventReports
 from kubeedge_tx.cloud.edgecontroller.nodes import NodeReports
 from kubeedge_tx.cloud.edgecontroller.pods import PodReports
 from kubeedge_tx.cloud.edgecontroller.queries import Queries
 from kubeedge_tx.cloud.edgecontroller.upstream import WORKERS, Upstream
 from kubeedge_tx.errors import RouteError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
+from kubeedge_tx.observe.denials import Denials
 
 
 @implementer(IModule)
@@ -27,8 +30,9 @@ class EdgeController:
 
     :param nodes: informer of nodes with the edge role's label only.
     :param pods: informer of all pods; likewise ``configmaps`` and ``secrets``.
-    :param cloud_ip: this cloudcore's address, written to the nodes connected to it.
+    :param claims: which nodes are connected to this process, and to no other.
     :param now_ms: wall clock in milliseconds.
+    :param denials: where it is written down what nodes may not have.
     :param impersonate: call the API server in the name of the node that asks.
     :param heartbeat: seconds; a node's conditions with an older heartbeat get the present time.
     :param workers: requests of edges under way at once.
@@ -48,8 +52,9 @@ class EdgeController:
         pods: IInformer,
         configmaps: IInformer,
         secrets: IInformer,
-        cloud_ip: str,
+        claims: Claims,
         now_ms: Callable[[], int],
+        denials: Denials,
         impersonate: bool = False,
         heartbeat: float = 10.0,
         workers: int = WORKERS,
@@ -64,7 +69,7 @@ class EdgeController:
         self._reports = NodeReports(
             client,
             pusher,
-            cloud_ip=cloud_ip,
+            claims=claims,
             now_ms=now_ms,
             impersonate=impersonate,
             heartbeat=heartbeat,
@@ -73,7 +78,14 @@ class EdgeController:
             bus,
             messages,
             nodes=self._reports,
-            pods=PodReports(client, pusher, pods=pods, now_ms=now_ms, impersonate=impersonate),
+            pods=PodReports(
+                client,
+                pusher,
+                claims=claims,
+                pods=pods,
+                now_ms=now_ms,
+                impersonate=impersonate,
+            ),
             queries=Queries(
                 client,
                 self.downstream.locations,
@@ -82,8 +94,13 @@ class EdgeController:
                 secrets=secrets,
                 impersonate=impersonate,
             ),
+            events=EventReports(client, pods=pods, impersonate=impersonate),
+            denials=denials,
+            claims=claims,
             workers=workers,
         )
+        self._claims = claims
+        nodes.add_listener(claims)
 
     async def started(self) -> None:
         """Begin to push once the informers are synced; answers do not wait for that."""
@@ -94,6 +111,7 @@ class EdgeController:
         await self._tasks.cancel_all()
         await self.downstream.stop()
         await self._upstream.workers.cancel_all()
+        await self._claims.stop()
 
     async def _begin(self) -> None:
         for informer in self._informers:
@@ -111,6 +129,8 @@ class EdgeController:
                 if meta.mapping({"content": message.read()}, "content").get("window"):
                     self._reports.terse.add(name)
                 await self._connected(name)
+            else:
+                self._claims.closed(name)
             return
         try:
             await self._upstream.submit(message)
@@ -119,10 +139,11 @@ class EdgeController:
 
     async def _connected(self, name: str) -> None:
         node = self._nodes.get("", name)
+        claim = self._claims.opened(name, node)
         if node is None:  # it will register
             return
         await self._upstream.workers.submit(
             ("node", "", meta.name(node)),
-            lambda: self._reports.connected(node),
+            lambda: self._reports.connected(node, claim),
             f"greeting of {name}",
         )

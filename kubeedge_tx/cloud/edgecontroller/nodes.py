@@ -15,13 +15,13 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import EDGE_ROLE_LABEL, LEASES, NODE_LEASE_NAMESPACE, NODES
 from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
-from kubeedge_tx.cloud.edgecontroller.answers import Request, refusal
+from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request
+from kubeedge_tx.cloud.edgecontroller.claims import SESSION, Claim, Claims
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import MERGE_PATCH, STRATEGIC_PATCH, IKubeClient
+from kubeedge_tx.observe.denials import NOT_ITS_OWN
 
-CLOUDCORE: Final = "cloudcore"
-"""Annotation of a Node: the address of the cloudcore it is connected to."""
 REGISTERED: Final = "kubeedge-tx.io/registered"
 """Annotation of a Node: when, in milliseconds, it last registered though it existed."""
 _GPU: Final = "nvidia.com/gpu"
@@ -30,16 +30,58 @@ CONFLICTS: Final = 3
 """Attempts at a write that read the object first."""
 
 
+_FAMILIES: Final = ("kubernetes.io", "k8s.io")
+_FAMILIES_OF_NODES: Final = ("kubelet.kubernetes.io", "node.kubernetes.io")
+_LABELS_OF_NODES: Final = frozenset(
+    {
+        EDGE_ROLE_LABEL,
+        "node-role.kubernetes.io/agent",
+        "kubernetes.io/hostname",
+        "kubernetes.io/os",
+        "kubernetes.io/arch",
+        "beta.kubernetes.io/os",
+        "beta.kubernetes.io/arch",
+        "beta.kubernetes.io/instance-type",
+        "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region",
+        "failure-domain.kubernetes.io/zone",
+        "failure-domain.kubernetes.io/region",
+        "topology.kubernetes.io/zone",
+        "topology.kubernetes.io/region",
+    }
+)
+"""Source: Kubernetes ``kubelet/pkg/apis/well_known_labels.go``, and KubeEdge's two roles."""
+
+
+def _is_of(prefix: str, families: tuple[str, ...]) -> bool:
+    return any(prefix == family or prefix.endswith(f".{family}") for family in families)
+
+
 def is_kubernetes_label(label: str) -> bool:
-    """Tell whether a label is of the family that a node may not set on itself."""
+    """Tell whether a label is of the families that are Kubernetes' own."""
     prefix, slash, _ = label.rpartition("/")
-    return bool(slash) and (prefix == "kubernetes.io" or prefix.endswith(".kubernetes.io"))
+    return bool(slash) and _is_of(prefix, _FAMILIES)
+
+
+def may_set(label: str) -> bool:
+    """Tell whether a node may say this of itself.
+
+    What Kubernetes keeps for itself is not for nodes, but for a list: by any other such label,
+    ``node-role.kubernetes.io/control-plane`` say, a node would draw pods, and their Secrets,
+    that are meant for other machines. Source: Kubernetes' admission plugin NodeRestriction.
+    """
+    prefix = label.rpartition("/")[0]
+    return (
+        not is_kubernetes_label(label)
+        or label in _LABELS_OF_NODES
+        or _is_of(prefix, _FAMILIES_OF_NODES)
+    )
 
 
 class NodeReports:
     """Registration, status and heartbeat of edge nodes.
 
-    :param cloud_ip: this cloudcore's address, written to the nodes connected to it.
+    :param claims: which nodes are connected to this process, and to no other.
     :param now_ms: wall clock in milliseconds.
     :param impersonate: whether the API server judges what a node may do.
     :param heartbeat: seconds; conditions with an older heartbeat get the present time.
@@ -52,14 +94,14 @@ class NodeReports:
         client: IKubeClient,
         pusher: Pusher,
         *,
-        cloud_ip: str,
+        claims: Claims,
         now_ms: Callable[[], int],
         impersonate: bool,
         heartbeat: float = 10.0,
     ) -> None:
         self._client = client
         self._pusher = pusher
-        self._cloud_ip = cloud_ip
+        self._claims = claims
         self._now_ms = now_ms
         self._impersonate = impersonate
         self._heartbeat = heartbeat
@@ -72,15 +114,20 @@ class NodeReports:
 
     def _own(self, request: Request) -> None:
         if request.name != request.node:
+            raise Denied(
+                NOT_ITS_OWN, f"node {request.node} may not touch {request.type} {request.name}"
+            )
+
+    def _labels(self, request: Request, about: Mapping[str, Any]) -> dict[str, str]:
+        """Read the labels that a node gives itself, but for those it may not."""
+        labels = meta.labels({"metadata": about})
+        if wrong := sorted(label for label in labels if not may_set(label)):
             self._log.warn(
-                "{node} speaks for {type} {name}: refused",
+                "{node} may not label itself {labels}: left out",
                 node=request.node,
-                type=request.type,
-                name=request.name,
+                labels=", ".join(label[:100] for label in wrong[:5]),
             )
-            raise refusal(
-                403, "Forbidden", f"node {request.node} may not touch {request.type} {request.name}"
-            )
+        return {label: value for label, value in labels.items() if label not in wrong}
 
     # The Node
 
@@ -88,15 +135,17 @@ class NodeReports:
         """Register; labels of Kubernetes' own are added by us, as nodes may not."""
         self._own(request)
         node = request.body_object()
-        about = dict(meta.metadata(node))
-        labels = meta.labels(node)
+        labels = self._labels(request, meta.metadata(node))
         reserved = {key: value for key, value in labels.items() if is_kubernetes_label(key)}
-        about["labels"] = {key: value for key, value in labels.items() if key not in reserved}
-        about["annotations"] = {
-            **meta.mapping(about, "annotations"),
-            CLOUDCORE: self._cloud_ip,
+        annotations = {
+            **_without_session(meta.mapping(node, "metadata", "annotations")),
+            **self._claims.annotations(request.claim),
         }
-        about["name"] = request.name
+        about = {
+            "name": request.name,
+            "labels": {key: value for key, value in labels.items() if key not in reserved},
+            "annotations": annotations,
+        }
         body = {**node, "kind": NODES.kind, "apiVersion": NODES.api_version, "metadata": about}
         try:
             created = await self._client.create(NODES, "", body, as_node=self._as(request))
@@ -104,6 +153,7 @@ class NodeReports:
             if error.reason == "AlreadyExists":
                 await self._reregister(request, reserved)
             raise
+        self._claims.registered(request.claim, created)
         if not reserved:
             return created
         return await self._client.patch(
@@ -116,10 +166,10 @@ class NodeReports:
         The annotation makes a new version of it; the one that the edge confirmed before it
         lost it would not be sent again.
         """
+        if request.claim is not None:
+            await self._claims.verify(request.claim)
         node = await self._client.get(NODES, "", request.name)
-        about: dict[str, Any] = {
-            "annotations": {CLOUDCORE: self._cloud_ip, REGISTERED: str(self._now_ms())}
-        }
+        about: dict[str, Any] = {"annotations": {REGISTERED: str(self._now_ms())}}
         labels = meta.labels(node)
         if EDGE_ROLE_LABEL not in labels:  # a registration that stopped half-way
             about["labels"] = {k: v for k, v in reserved.items() if k not in labels}
@@ -130,8 +180,8 @@ class NodeReports:
         """Merge labels and annotations into the Node."""
         self._own(request)
         body = request.body_object()
-        about: dict[str, Any] = {"labels": dict(meta.labels(body))}
-        about["annotations"] = dict(meta.mapping(body, "metadata", "annotations"))
+        about: dict[str, Any] = {"labels": self._labels(request, meta.metadata(body))}
+        about["annotations"] = _without_session(meta.mapping(body, "metadata", "annotations"))
         return await self._client.patch(
             NODES,
             "",
@@ -142,36 +192,57 @@ class NodeReports:
         )
 
     async def patch(self, request: Request) -> dict[str, Any]:
-        """Patch the Node's status."""
+        """Patch the Node's status, and of the rest only what a node says about itself.
+
+        The API server takes labels through the status, too.
+        """
         self._own(request)
-        return await self._client.patch(
-            NODES,
-            "",
-            request.name,
-            request.body_object(),
-            content_type=STRATEGIC_PATCH,
-            subresource="status",
-            as_node=self._as(request),
-        )
+        patch = dict(request.body_object())
+        given = meta.mapping(patch, "metadata")
+        about = {field: given[field] for field in ("uid", "annotations") if field in given}
+        if "annotations" in about:
+            about["annotations"] = _without_session(meta.mapping(given, "annotations"))
+        if labels := self._labels(request, given):
+            about["labels"] = labels
+        patch = {"status": patch["status"]} if "status" in patch else {}
+        claim = request.claim
+        for attempt in range(CONFLICTS):
+            if claim is not None:
+                if attempt or not claim.version:
+                    await self._claims.verify(claim)
+                about["resourceVersion"] = claim.version
+            try:
+                patched = await self._client.patch(
+                    NODES,
+                    "",
+                    request.name,
+                    {**patch, "metadata": about} if about else patch,
+                    content_type=STRATEGIC_PATCH,
+                    subresource="status",
+                    as_node=self._as(request),
+                )
+            except KubeError as error:
+                if claim is None or error.reason != "Conflict" or attempt == CONFLICTS - 1:
+                    raise
+                continue
+            self._claims.registered(claim, patched)
+            return patched
+        raise AssertionError("the last attempt returns or raises")
 
     async def query(self, request: Request) -> dict[str, Any]:
         """Read the Node."""
         self._own(request)
         return await self._client.get(NODES, "", request.name, as_node=self._as(request))
 
-    async def connected(self, node: dict[str, Any]) -> None:
+    async def connected(self, node: dict[str, Any], claim: Claim) -> None:
         """Send its Node to an edge that has connected, and write down where it is."""
         name = meta.name(node)
-        if meta.annotation(node, CLOUDCORE) != self._cloud_ip:
-            patch = {"metadata": {"annotations": {CLOUDCORE: self._cloud_ip}}}
-            try:
-                node = _slim(await self._client.patch(NODES, "", name, patch))
-            except KubeError as error:
-                self._log.warn(
-                    "cannot write down that {node} is connected here: {error}",
-                    node=name,
-                    error=error,
-                )
+        try:
+            node = _slim(await self._claims.establish(claim, node))
+        except KubeError as error:
+            self._log.warn(
+                "cannot write down that {node} is connected here: {error}", node=name, error=error
+            )
         await self._pusher.push([name], names.UPDATE, "node", node)
 
     # Its old form
@@ -191,10 +262,15 @@ class NodeReports:
         body = request.body_object()
         extended = meta.mapping(body, "ExtendResources")
         if extended:
-            patch = {"metadata": {"annotations": _extended_annotations(extended)}}
+            written = _without_session(_extended_annotations(extended))
+            patch = {"metadata": {"annotations": written}}
             await self._client.patch(NODES, "", request.name, patch)
         for attempt in range(CONFLICTS):
             live = await self._client.get(NODES, "", request.name)
+            claim = request.claim
+            if claim is not None and meta.annotation(live, SESSION) != claim.mark:
+                await self._claims.verify(claim)
+                live = await self._client.get(NODES, "", request.name)
             status = self._status(meta.mapping(body, "Status"), meta.mapping(live, "status"))
             try:
                 return await self._client.update(
@@ -233,20 +309,21 @@ class NodeReports:
         """Read, make or renew the node's Lease, by the request's operation."""
         self._own(request)
         if request.namespace != NODE_LEASE_NAMESPACE:
-            raise refusal(403, "Forbidden", f"a node's lease is in {NODE_LEASE_NAMESPACE}")
+            raise Denied(NOT_ITS_OWN, f"a node's lease is in {NODE_LEASE_NAMESPACE}")
         place = (LEASES, NODE_LEASE_NAMESPACE)
         as_node = self._as(request)
         if request.operation == names.QUERY:
             return await self._client.get(*place, request.name, as_node=as_node)
         body = request.body_object()
-        body = {**body, "kind": LEASES.kind, "apiVersion": LEASES.api_version}
+        about = {**meta.metadata(body), "name": request.name, "namespace": NODE_LEASE_NAMESPACE}
+        body |= {"kind": LEASES.kind, "apiVersion": LEASES.api_version, "metadata": about}
         if request.operation == names.INSERT:
             return await self._client.create(*place, body, as_node=as_node)
         renewed = await self._client.update(*place, request.name, body, as_node=as_node)
         if request.node not in self.terse:
             return renewed
-        about = meta.metadata(renewed)
-        return {"metadata": {field: about[field] for field in _TERSE if field in about}}
+        known = meta.metadata(renewed)
+        return {"metadata": {field: known[field] for field in _TERSE if field in known}}
 
 
 _TERSE: Final = ("name", "namespace", "uid", "resourceVersion")
@@ -255,6 +332,11 @@ _TERSE: Final = ("name", "namespace", "uid", "resourceVersion")
 
 def _slim(node: dict[str, Any]) -> dict[str, Any]:
     return {"kind": NODES.kind, "apiVersion": NODES.api_version} | meta.without_managed_fields(node)
+
+
+def _without_session(annotations: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what is not an edge's to say."""
+    return {key: value for key, value in annotations.items() if key != SESSION}
 
 
 def _extended_annotations(extended: Mapping[str, Any]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What an edge says about the pods that are bound to it.
 
 Source: KubeEdge ``cloud/pkg/edgecontroller/controller/upstream.go``. Beyond it, a node that
-speaks for another node's pod is refused.
+speaks for another node's pod is refused, and a mirror pod may be one only.
 """
 
 from __future__ import annotations
@@ -17,21 +17,28 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import PODS
 from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
-from kubeedge_tx.cloud.edgecontroller.answers import Request, refusal
+from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request, refusal
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
+from kubeedge_tx.cloud.edgecontroller.locations import MIRROR, references
 from kubeedge_tx.cloud.edgecontroller.nodes import CONFLICTS
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
+from kubeedge_tx.observe.denials import MALFORMED, NOT_FOR_NODES, NOT_ITS_OWN
+from kubeedge_tx.security.identity import is_node_name
 
 _FRACTION: Final = re.compile(r"(\d\d:\d\d:\d\d)\.\d+")
 _STEADY: Final = frozenset({"Ready", "Initialized"})
 """Conditions whose transition the cloud dates."""
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
+_OF_OTHERS: Final = ("persistentVolumeClaim", "ephemeral")
+"""Volumes that a mirror pod may not have, beside ConfigMaps and Secrets."""
 
 
 class PodReports:
     """Statuses, mirror pods and deletions.
 
+    :param claims: which nodes are connected to this process, and to no other.
     :param pods: informer of all pods.
     :param now_ms: wall clock in milliseconds.
     :param impersonate: whether the API server judges what a node may do.
@@ -44,12 +51,14 @@ class PodReports:
         client: IKubeClient,
         pusher: Pusher,
         *,
+        claims: Claims,
         pods: IInformer,
         now_ms: Callable[[], int],
         impersonate: bool,
     ) -> None:
         self._client = client
         self._pusher = pusher
+        self._claims = claims
         self._pods = pods
         self._now_ms = now_ms
         self._impersonate = impersonate
@@ -61,23 +70,24 @@ class PodReports:
         """Find a pod of the node that asks.
 
         The cache says at once that all is well; that it is not is said by the API server, as
-        the cache may be behind.
+        the cache may be behind. Who does not name a pod's uid does not learn whether there is
+        such a pod.
 
         :param uid: empty if the edge did not say.
         :raises KubeError: 404, there is none, or under that name another; 403, it is not its.
         """
+        if not is_node_name(name):
+            raise Denied(MALFORMED, f"{name[:100]!r} is not the name of a pod")
         pod = self._pods.get(request.namespace, name)
         if pod is None or _why_not(pod, request.node, uid) is not None:
-            pod = await self._client.get(PODS, request.namespace, name)
+            try:
+                pod = await self._client.get(PODS, request.namespace, name)
+            except KubeError as error:
+                if error.code == 404 and not uid:
+                    raise _not_bound(name, request.node) from None
+                raise
         why = _why_not(pod, request.node, uid)
         if why is not None:
-            if why.code == 403:
-                self._log.warn(
-                    "{node} speaks for pod {namespace}/{name}, which is not its: refused",
-                    node=request.node,
-                    namespace=request.namespace,
-                    name=name,
-                )
             raise why
         return pod
 
@@ -95,26 +105,59 @@ class PodReports:
         await self._pusher.push([request.node], names.DELETE, "pod", {"metadata": about})
 
     async def patch(self, request: Request) -> dict[str, Any]:
-        """Patch a pod's status."""
+        """Patch a pod's status, and nothing else: the API server takes labels with it, too."""
         body = request.body_object()
         uid = meta.uid(body)
         try:
-            await self._own(request, request.name, uid)
-            return await self._client.patch(
-                PODS,
-                request.namespace,
-                request.name,
-                body,
-                content_type=STRATEGIC_PATCH,
-                subresource="status",
-                as_node=self._as(request),
-            )
+            pod = await self._own(request, request.name, uid)
+            return await self._patch_status(request, pod, body)
         except KubeError as error:
             if error.code == 404 or (
-                error.code in (409, 422) and await self._is_gone(request, uid)
+                (error.reason == "Conflict" or error.code == 422)
+                and await self._is_gone(request, uid)
             ):
                 await self._remove_orphan(request, request.name, uid)
             raise
+
+    async def _patch_status(
+        self, request: Request, pod: dict[str, Any], body: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        about: dict[str, Any] = {"uid": meta.uid(pod)}
+        patch: dict[str, Any] = {"metadata": about}
+        if "status" in body:
+            patch["status"] = body["status"]
+        for attempt in range(CONFLICTS):
+            if request.claim is not None:
+                about["resourceVersion"] = await self._claims.base(request.claim, pod)
+            try:
+                patched = await self._client.patch(
+                    PODS,
+                    request.namespace,
+                    request.name,
+                    patch,
+                    content_type=STRATEGIC_PATCH,
+                    subresource="status",
+                    as_node=self._as(request),
+                )
+            except KubeError as error:
+                if error.reason != "Conflict" or attempt == CONFLICTS - 1 or request.claim is None:
+                    raise
+            else:
+                if request.claim is not None:
+                    request.claim.wrote(patched)
+                return patched
+            pod = await self._live(request, pod)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _live(self, request: Request, pod: Mapping[str, Any]) -> dict[str, Any]:
+        """Read a pod anew, from the API server.
+
+        :raises KubeError: 404, it is gone or another one; 403, it is not this node's any more.
+        """
+        found = await self._client.get(PODS, request.namespace, meta.name(pod))
+        if (why := _why_not(found, request.node, meta.uid(pod))) is not None:
+            raise why
+        return found
 
     async def _is_gone(self, request: Request, uid: str) -> bool:
         """Ask whether a refusal is due to the uid, of a pod that went while we looked."""
@@ -125,11 +168,22 @@ class PodReports:
         return bool(uid) and meta.uid(pod) != uid
 
     async def insert(self, request: Request) -> dict[str, Any]:
-        """Make the mirror of a static pod."""
+        """Make the mirror of a static pod.
+
+        It may refer to nothing: a node that wrote into a pod of its own that it needs a Secret
+        would be given it. Source: Kubernetes' admission plugin NodeRestriction.
+        """
         pod = request.body_object()
         if meta.mapping(pod, "spec").get("nodeName") != request.node:
-            raise refusal(403, "Forbidden", f"node {request.node} may only make pods of its own")
-        pod = {**pod, "kind": PODS.kind, "apiVersion": PODS.api_version}
+            raise Denied(NOT_ITS_OWN, f"node {request.node} may only make pods of its own")
+        if not meta.annotation(pod, MIRROR):
+            raise Denied(
+                NOT_FOR_NODES, f"without annotation {MIRROR} a pod is not for nodes to make"
+            )
+        if wrong := _needs(pod, request):
+            raise Denied(NOT_FOR_NODES, f"a mirror pod may not use {wrong}")
+        about = {**meta.metadata(pod), "name": request.name, "namespace": request.namespace}
+        pod = {**pod, "kind": PODS.kind, "apiVersion": PODS.api_version, "metadata": about}
         return await self._client.create(PODS, request.namespace, pod, as_node=self._as(request))
 
     async def delete(self, request: Request) -> None:
@@ -137,23 +191,22 @@ class PodReports:
         content = request.message.read()
         if isinstance(content, str) and not content.lstrip().startswith("{"):
             uid = content
-            options: dict[str, Any] = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         else:
-            options = request.body_object()
-            uid = str(meta.mapping(options, "preconditions").get("uid") or "")
+            given = meta.mapping(request.body_object(), "preconditions").get("uid")
+            uid = given if isinstance(given, str) else ""
         try:
-            await self._own(request, request.name, uid)
-            await self._client.delete(
-                PODS,
-                request.namespace,
-                request.name,
-                options=options,
-                as_node=self._as(request),
-            )
+            pod = await self._own(request, request.name, uid)
+            await self._delete(request, pod)
         except KubeError as error:
             if error.code not in (404, 409):  # 409: replaced by another of the same name
                 raise
             await self._remove_orphan(request, request.name, uid)
+
+    async def _delete(self, request: Request, pod: Mapping[str, Any]) -> None:
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta.uid(pod)}}
+        await self._client.delete(
+            PODS, request.namespace, meta.name(pod), options=options, as_node=self._as(request)
+        )
 
     # The old form
 
@@ -186,10 +239,7 @@ class PodReports:
             pod = await self._own(request, name, uid)
             pod = await self._write_status(request, pod, given)
             if meta.deleting(pod) and _has_ended(given):
-                gone = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta.uid(pod)}}
-                await self._client.delete(
-                    PODS, request.namespace, name, options=gone, as_node=self._as(request)
-                )
+                await self._delete(request, pod)
         except KubeError as error:
             if error.code != 404:
                 raise
@@ -201,7 +251,9 @@ class PodReports:
         for attempt in range(CONFLICTS):
             status = merged_status(pod, given, rfc3339(self._now_ms() / 1000))
             try:
-                return await self._client.update(
+                if request.claim is not None:
+                    await self._claims.base(request.claim, pod)
+                written = await self._client.update(
                     PODS,
                     request.namespace,
                     meta.name(pod),
@@ -212,17 +264,47 @@ class PodReports:
             except KubeError as error:
                 if error.reason != "Conflict" or attempt == CONFLICTS - 1:
                     raise
-            pod = await self._client.get(PODS, request.namespace, meta.name(pod))
+            else:
+                if request.claim is not None:
+                    request.claim.wrote(written)
+                return written
+            pod = await self._live(request, pod)
         raise AssertionError("the last attempt returns or raises")
 
 
 def _why_not(pod: Mapping[str, Any], node: str, uid: str) -> KubeError | None:
     name = meta.name(pod)
     if uid and meta.uid(pod) != uid:
-        return refusal(404, "NotFound", f'pods "{name}" not found: its uid is no longer {uid}')
+        return refusal(404, "NotFound", f'pods "{name}" not found')
     if meta.mapping(pod, "spec").get("nodeName") != node:
-        return refusal(403, "Forbidden", f'pods "{name}" is not bound to node {node}')
+        return _not_bound(name, node)
     return None
+
+
+def _not_bound(name: str, node: str) -> Denied:
+    return Denied(NOT_ITS_OWN, f'pods "{name}" is not bound to node {node}')
+
+
+def _needs(pod: Mapping[str, Any], request: Request) -> str:
+    """Name something that a mirror pod would get hold of; empty if there is nothing."""
+    placed = {**pod, "metadata": {**meta.metadata(pod), "namespace": request.namespace}}
+    if refs := sorted(references(placed)):
+        return f"{refs[0].type} {refs[0].name}"
+    spec = meta.mapping(pod, "spec")
+    if spec.get("serviceAccountName") or spec.get("serviceAccount"):
+        return "a service account"
+    if spec.get("resourceClaims"):
+        return "resource claims"
+    for volume in meta.sequence(spec, "volumes"):
+        if any(volume.get(kind) for kind in _OF_OTHERS) or any(
+            source.get("serviceAccountToken")
+            for source in meta.sequence(volume, "projected", "sources")
+        ):
+            return "a claim or a token"
+    owners = meta.sequence(pod, "metadata", "ownerReferences")
+    if any((o.get("kind"), o.get("name")) != ("Node", request.node) for o in owners):
+        return "an owner other than its node"
+    return ""
 
 
 def _has_ended(status: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from kubeedge_tx.beehive.route import build
 from kubeedge_tx.beehive.workers import KeyedWorkers
 from kubeedge_tx.cloud.edgecontroller.answers import (
     Answer,
+    Denied,
     Request,
     Shape,
     failure,
@@ -27,10 +28,13 @@ from kubeedge_tx.cloud.edgecontroller.answers import (
     refusal,
     success,
 )
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
+from kubeedge_tx.cloud.edgecontroller.events import EventReports
 from kubeedge_tx.cloud.edgecontroller.nodes import NodeReports
 from kubeedge_tx.cloud.edgecontroller.pods import PodReports
 from kubeedge_tx.cloud.edgecontroller.queries import KINDS, Queries
 from kubeedge_tx.errors import KubeError, RouteError
+from kubeedge_tx.observe.denials import API_SERVER, Denials
 
 WORKERS: Final = 64
 """Requests under way at once; the API client queues what exceeds its threads."""
@@ -50,6 +54,7 @@ _ANSWERED_AS: Final = {"nodestatus": "node"}
 class Upstream:
     """Answer edges.
 
+    :param denials: where it is written down what nodes may not have.
     :param workers: requests under way at once.
     """
 
@@ -63,10 +68,15 @@ class Upstream:
         nodes: NodeReports,
         pods: PodReports,
         queries: Queries,
+        events: EventReports,
+        denials: Denials,
+        claims: Claims,
         workers: int = WORKERS,
     ) -> None:
         self._bus = bus
+        self._claims = claims
         self._messages = messages
+        self._denials = denials
         self.workers = KeyedWorkers(workers)
         self._table: dict[tuple[str, str], tuple[Shape, Work]] = {
             ("node", names.INSERT): (Shape.OBJECT, nodes.insert),
@@ -86,7 +96,7 @@ class Upstream:
         for operation in (names.INSERT, names.UPDATE, names.QUERY):
             self._table["lease", operation] = (Shape.OBJECT, nodes.lease)
         for operation in (names.INSERT, names.UPDATE, names.PATCH):
-            self._table["event", operation] = (Shape.SILENT, queries.event)
+            self._table["event", operation] = (Shape.SILENT, events.write)
         for kind in KINDS:
             self._table[kind, names.QUERY] = (Shape.QUERY, queries.query)
 
@@ -95,7 +105,7 @@ class Upstream:
 
         :raises RouteError: its resource cannot be understood.
         """
-        request = parse(message)
+        request = parse(message, self._claims.of)
         kind = _SAME_OBJECT.get(request.type, request.type)
         return self.workers.submit(
             (kind, request.namespace, request.name),
@@ -110,18 +120,25 @@ class Upstream:
         try:
             answer = success(shape, await work(request))
         except KubeError as error:
-            self._log.info(
-                "{operation} {resource} failed: {error}",
-                operation=request.operation,
-                resource=request.message.route.resource,
-                error=error,
-            )
+            self._note(request, error)
             answer = failure(shape, error)
         except (msgspec.DecodeError, RouteError, RecursionError) as error:
             text = f"unusable content: {type(error).__name__}"
             answer = failure(shape, refusal(400, "BadRequest", text))
         if answer is not None:
             await self._bus.send(names.CLOUDHUB, self._reply(request, answer))
+
+    def _note(self, request: Request, error: KubeError) -> None:
+        if error.code == 403:
+            why = error.why if isinstance(error, Denied) else API_SERVER
+            self._denials.deny(request.node, request.type, request.operation, why, str(error))
+        else:
+            self._log.info(
+                "{operation} {resource} failed: {error}",
+                operation=request.operation,
+                resource=request.message.route.resource,
+                error=error,
+            )
 
     def _reply(self, request: Request, answer: Answer) -> Message:
         resource = request.message.route.resource

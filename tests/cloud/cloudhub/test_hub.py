@@ -119,6 +119,29 @@ class SessionTests(HubCase):
         self.push(configmap("u", "1"))
         self.assertEqual(len(new.user.messages), 1)
 
+    def test_who_is_there(self) -> None:
+        """An edge that is here answers; one that is not here, or says nothing, is not."""
+        link = self.dial()
+        proof = self.hub.prove("edge-1")
+        self.flush()
+        self.assertTrue(self.successResultOf(proof))
+        self.assertFalse(self.successResultOf(self.hub.prove("edge-2")))
+        link.cut()
+        proof = self.hub.prove("edge-1")
+        self.clock.pump([1.0] * 14)
+        self.assertNoResult(proof)
+        self.clock.advance(1.0)
+        self.assertFalse(self.successResultOf(proof))
+
+    def test_connected_elsewhere(self) -> None:
+        """An edge that has a newer connection to another process is told, if it still listens."""
+        link = self.dial()
+        self.hub.displace("edge-1")
+        self.flush()
+        self.assertIn("4409", link.user.closings[0])
+        self.assertEqual(len(self.hub.sessions), 0)
+        self.hub.displace("edge-1")
+
     def test_keepalive_window(self) -> None:
         """Only keepalive messages keep a session, whatever else the node says."""
         link = self.dial()

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.api.resources import CONFIGMAPS, NODES, PODS, SECRETS
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
+from kubeedge_tx.observe.denials import Denials
+from kubeedge_tx.observe.metrics import Metrics
 from tests.cloud.rig import NOW_MS, Recorder, factory, from_edge, read
 from tests.fakes.kube import FakeKube
 
 CLOUD_IP = "192.0.2.2"
+
+
+class Edges:
+    """The connections of one cloud process: which edges answer, and which were sent away."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = set()
+        self.asked: list[str] = []
+        self.displaced: list[str] = []
+
+    def prove(self, node: str) -> Deferred[bool]:
+        self.asked.append(node)
+        return succeed(node in self.there)
+
+    def displace(self, node: str) -> None:
+        self.displaced.append(node)
 
 
 class EdgeControllerCase(SynchronousTestCase):
@@ -26,11 +46,17 @@ class EdgeControllerCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.kube = FakeKube()
         self.bus = Recorder()
+        self.metrics = Metrics()
         self.informers = [
             self.kube.informer(kind, synced=self.synced)
             for kind in (NODES, PODS, CONFIGMAPS, SECRETS)
         ]
         nodes, pods, configmaps, secrets = self.informers
+        self.clock = Clock()
+        self.edges = Edges()
+        self.claims = Claims(
+            self.clock, self.kube, self.edges, identity="cloud-a", cloud_ip=CLOUD_IP
+        )
         self.controller = EdgeController(
             self.bus,
             factory(),
@@ -39,8 +65,9 @@ class EdgeControllerCase(SynchronousTestCase):
             pods=pods,
             configmaps=configmaps,
             secrets=secrets,
-            cloud_ip=CLOUD_IP,
+            claims=self.claims,
             now_ms=lambda: NOW_MS,
+            denials=Denials(Clock(), self.metrics),
             impersonate=self.impersonate,
             heartbeat=self.heartbeat,
         )

@@ -28,10 +28,14 @@ from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud import crds
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
+from kubeedge_tx.observe.denials import Denials
+from kubeedge_tx.observe.metrics import Metrics
+from tests.cloud.edgecontroller.rig import Edges
 from tests.cloud.rig import config_map, from_edge, read
 
 reactor: Any = global_reactor
@@ -79,8 +83,9 @@ class EmbeddedTests(TestCase):
             pods=pods,
             configmaps=configmaps,
             secrets=secrets,
-            cloud_ip="192.0.2.2",
+            claims=Claims(reactor, self.client, Edges(), identity="cloud", cloud_ip="192.0.2.2"),
             now_ms=now_ms,
+            denials=Denials(reactor, Metrics()),
             impersonate=True,
         )
         sync = SyncController(
