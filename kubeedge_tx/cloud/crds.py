@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import CRDS
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import IKubeClient
@@ -49,8 +50,8 @@ async def _established(client: IKubeClient, clock: IReactorTime, name: str) -> N
     deadline = clock.seconds() + 30.0
     while True:
         found = await client.get(CRDS, "", name)
-        conditions = found.get("status", {}).get("conditions", [])
-        if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
+        conditions = meta.sequence(found, "status", "conditions")  # null until it is looked at
+        if any(c.get("type") == "Established" and c.get("status") == "True" for c in conditions):
             return
         if clock.seconds() > deadline:
             raise KubeError(f"the cluster does not establish {name}", code=0)
