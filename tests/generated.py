@@ -9,6 +9,7 @@ from typing import Final
 from kubeedge_tx.config import reference
 from kubeedge_tx.keadm import units
 from kubeedge_tx.keadm.places import Places, RoleName, system_dir
+from tests import figures_page
 
 ROOT: Final = Path(__file__).parent.parent
 TWISTD: Final = "/opt/kubeedge-tx/bin/twistd"
@@ -21,6 +22,7 @@ def _unit(role: RoleName, runtime: str = "") -> str:
 
 FILES: Final[dict[str, Callable[[], str]]] = {
     "docs/configuration.rst": reference.render,
+    "docs/metrics.rst": figures_page.render,
     "deploy/systemd/cloudcore.service": lambda: _unit("cloud"),
     "deploy/systemd/edgecore.service": lambda: _unit("edge", "docker"),
     "deploy/systemd/edgecore-processes.service": lambda: _unit("edge", "process"),

@@ -10,10 +10,12 @@ from urllib.request import urlopen
 
 import yaml
 
+from tests.figures_page import families
 from tests.generated import ROOT
 from tests.keadm.machine import MachineCase
 
-METRIC = re.compile(r"\bkubeedge_\w+", re.IGNORECASE)
+METRIC = re.compile(r"\b(?:kubeedge|process)_\w+", re.IGNORECASE)
+JOB = re.compile(r'job=~?"[^"]*"')
 
 
 def _expressions() -> Iterator[tuple[str, str]]:
@@ -28,19 +30,28 @@ def _expressions() -> Iterator[tuple[str, str]]:
             yield rule["alert"], rule["expr"]
 
 
+def _families(text: str) -> set[tuple[str, str, str]]:
+    """Name, kind and help of what a process gives to Prometheus."""
+    helps = dict(re.findall(r"^# HELP (\w+) (.*)$", text, re.MULTILINE))
+    kinds = re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
+    return {(name, kind, helps[name]) for name, kind in kinds}
+
+
 class MonitoringTests(MachineCase):
     def test_figures_exist(self) -> None:
-        """Each figure in them is one that a running cloud or edge gives to Prometheus."""
+        """Each figure in them, and in the list of figures, is one that cloud or edge gives."""
         joined = self.join(self.start_cloud())
         self.assertEqual(joined.status, 0, joined.output)
         cloud, edge = self._metrics(self.cloud_dir), self._metrics(self.edge_dir)
-        known = {"up"}
-        for kind, name in re.findall(r"^# TYPE (\w+) (\w+)$", f"{cloud}\n{edge}", re.MULTILINE):
-            known |= {kind, *(f"{kind}_{each}" for each in ("bucket",) if name == "histogram")}
+        given = _families(cloud) | _families(edge)
+        listed = {(each.name, each.kind, each.help) for each in families("")}
+        self.assertEqual(given, listed, "docs/metrics.rst lists what is given")
+        known = {name for name, _, _ in given} | {"up"}
+        known |= {f"{name}_bucket" for name, kind, _ in given if kind == "histogram"}
         asked = list(_expressions())
         self.assertGreater(len(asked), 30)
         for where, expression in asked:
-            names = METRIC.findall(expression.replace('job="kubeedge-cloud"', ""))
+            names = METRIC.findall(JOB.sub("", expression))
             self.assertTrue(names or expression.startswith("up{"), where)
             self.assertLessEqual(set(names), known, where)
         self.assertGreater(self._days(cloud, "ca"), 36_000)

@@ -47,7 +47,7 @@ def add_sync(metrics: Metrics, syncpoint: SyncPoint) -> None:
     )
     metrics.counter(
         "kubeedge_cloudhub_sync_failures_total",
-        "Such records that were refused or not answered; they are tried again.",
+        "Records of confirmed versions that were refused or not answered; they are tried again.",
         read=lambda: float(syncpoint.failures),
     )
 

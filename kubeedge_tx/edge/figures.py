@@ -58,10 +58,14 @@ def add_store(metrics: Metrics, meta: MetaManager, outbox: Outbox) -> None:
         ("lane",),
         lambda: {(lane,): float(count) for lane, count in outbox.depths().items()},
     )
-    metrics.gauge("kubeedge_outbox_bytes", "Their size.", read=lambda: float(outbox.size_bytes))
+    metrics.gauge(
+        "kubeedge_outbox_bytes",
+        "Size of the messages that the cloud has not confirmed.",
+        read=lambda: float(outbox.size_bytes),
+    )
     metrics.gauge(
         "kubeedge_outbox_oldest_seconds",
-        "The age of the oldest of them.",
+        "Age of the oldest message that the cloud has not confirmed.",
         read=outbox.oldest_seconds,
     )
     metrics.counter(
@@ -72,7 +76,7 @@ def add_store(metrics: Metrics, meta: MetaManager, outbox: Outbox) -> None:
     )
     metrics.counter(
         "kubeedge_outbox_lost_bytes_total",
-        "Their size.",
+        "Size of the messages to the cloud given up since the store was made.",
         ("reason",),
         lambda: _lost(outbox, 1),
     )

@@ -95,13 +95,14 @@ def add_traffic(metrics: Metrics, traffic: Traffic, *, sent: str, received: str)
 
     metrics.counter(
         "kubeedge_channel_messages_total",
-        "Messages between cloud and edge, by direction (up is from the edge) and class.",
+        "Messages between cloud and edge, by direction (up is from the edge) and class: lease, "
+        "status, event, object, response …",
         ("direction", "class"),
         messages,
     )
     metrics.counter(
         "kubeedge_channel_bytes_total",
-        "Their bytes, before TLS.",
+        "Bytes of messages between cloud and edge, before TLS, by direction and class.",
         ("direction", "class"),
         size,
     )

@@ -134,7 +134,7 @@ def add(
     )
     metrics.gauge(
         "kubeedge_sync_worst_lag_seconds",
-        "The same for the 20 connected nodes that are most behind.",
+        "How long each of the 20 connected nodes that are most behind has lacked something.",
         ("node",),
         lambda: _worst(look().lags),
     )

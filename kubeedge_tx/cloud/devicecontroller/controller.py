@@ -112,12 +112,12 @@ class DeviceController:
         )
         self._reports = metrics.counter(
             "kubeedge_devicecontroller_reports_total",
-            "Reports of edges about devices, by what became of them",
+            "Reports of edges about devices, by what became of them.",
             ("kind", "outcome"),
         )
         self._refused = metrics.counter(
             "kubeedge_devicecontroller_refused_values_total",
-            "Values in reports that were not taken, by the reason",
+            "Values in reports that were not taken, by the reason.",
             ("reason",),
         )
 

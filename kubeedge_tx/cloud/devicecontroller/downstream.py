@@ -78,7 +78,7 @@ class Downstream:
         self._started = False
         self._pushes = metrics.counter(
             "kubeedge_devicecontroller_pushes_total",
-            "Messages about devices towards nodes",
+            "Messages about devices towards nodes.",
             ("type", "operation"),
         )
 

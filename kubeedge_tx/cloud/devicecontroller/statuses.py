@@ -114,16 +114,16 @@ class Statuses:
         self._stopped = False
         self._writes = metrics.counter(
             "kubeedge_devicecontroller_writes_total",
-            "Calls that wrote about devices, by what they were and what came of them",
+            "Calls that wrote about devices, by what they were and what came of them.",
             ("verb", "outcome"),
         )
         self._spared = metrics.counter(
             "kubeedge_devicecontroller_spared_reports_total",
-            "Reports that said nothing new and cost no call",
+            "Reports that said nothing new and cost no call.",
         )
         metrics.gauge(
             "kubeedge_devicecontroller_unconfirmed_reports",
-            "Reports that wait to be written",
+            "Reports that wait to be written.",
             read=lambda: float(sum(len(entry.waiters) for entry in self._entries.values())),
         )
 
