@@ -43,6 +43,7 @@ setup(
         "docker >= 7.2",
         "zope.interface >= 8.7",
         "cryptography >= 50",
+        "httptools >= 0.9",
         "msgspec >= 0.22",
         "PyYAML >= 6.0.3",
         "PyJWT >= 2.15",

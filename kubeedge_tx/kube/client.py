@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from time import monotonic
 from typing import Any, Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import msgspec
-import urllib3
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -25,20 +23,19 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import ResourceType
 from kubeedge_tx.errors import ConfigError, KubeError
 from kubeedge_tx.kube import config
+from kubeedge_tx.kube.access import Access, Way
+from kubeedge_tx.kube.connection import Answer, NoAnswer, NotSent, Request, Stream
 from kubeedge_tx.kube.interfaces import JSON_PATCH, MERGE_PATCH, IKubeClient
 from kubeedge_tx.kube.lanes import Lanes
 from kubeedge_tx.kube.watch import Feed, WatchThread
 
 RETRIES: Final = 3
-CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 30.0
 PAGE_SIZE: Final = 500
 STOP_SECONDS: Final = 8.0
 """How long a stop waits for calls under way."""
 RELOAD_SECONDS: Final = 10.0
 """Credentials that the server refuses are read again at most this often."""
-WAY_SECONDS: Final = 5.0
-"""How long credentials are used before they are looked at again: they may be a plugin's."""
 
 _encoder: Final = msgspec.json.Encoder()
 
@@ -47,40 +44,26 @@ _encoder: Final = msgspec.json.Encoder()
 class _Call:
     method: str
     path: str
-    query: Mapping[str, str]
-    body: bytes | None
-    headers: Mapping[str, str]
+    """With the query, if there is one."""
+    headers: str
+    """Lines besides those that every request has."""
+    body: bytes
     repeatable: bool
     """Whether doing it twice is the same as doing it once."""
 
+    def request(self, way: Way) -> Request:
+        """Write it down as bytes."""
+        method, path, headers = (part.encode() for part in (self.method, self.path, self.headers))
+        line = b"%b %b%b HTTP/1.1\r\n" % (method, way.prefix, path)
+        length = b"Content-Length: %d\r\n\r\n" % len(self.body)
+        return Request(b"".join((line, way.head, headers, length, self.body)), self.repeatable)
+
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
-    status: int
-    retry_after: float | None
+class _Reply:
+    answer: Answer
     value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """How to reach the server, good for some seconds."""
-
-    api: Any
-    until: float
-    headers: dict[str, str]
-    """What proves who we are."""
-    request: Callable[..., Any]
-    """urllib3's, of the one server if no proxy is between."""
-    prefix: str
-    """What stands before paths."""
-
-
-class _NotSent(Exception):
-    """The request did not reach the server."""
-
-
-class _NoAnswer(Exception):
-    """The request may have reached the server; what came of it is not known."""
+    """What its body says, if it is JSON."""
 
 
 @implementer(IKubeClient)
@@ -109,24 +92,21 @@ class KubeClient(Service):
         self._random = random
         self._load = partial(config.load, kubeconfig, connections=pool_size + watches)
         self._calls = _pool(pool_size, "kube-calls")
-        self._lanes: Lanes[_Call, _Answer] = Lanes(
-            reactor, self._calls, self._exchange, self._quiet
-        )
+        self._lanes: Lanes[_Call, _Reply] = Lanes(reactor, self._calls, self._do_all, self._quiet)
         self._watching = _pool(watches, "kube-watches")
         self._watches = 0
         self._under_way = 0
         self._idle: Deferred[None] | None = None
-        self._api: Any = None
-        self._retired: list[Any] = []
+        self._access: Access | None = None
+        self._retired: list[Access] = []
         self._loaded_at = 0.0
-        self._used_files: tuple[object, ...] = ()
-        self._way: _Way | None = None
         self.outcomes: dict[tuple[str, int], int] = {}
         """Attempts, by method and HTTP status; 0 without an answer. Watches aside."""
 
     def ca_pem(self) -> Deferred[str]:
         """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
-        return deferToThreadPool(self._reactor, self._calls, config.authority, self._api)
+        assert self._access is not None, "not started"
+        return deferToThreadPool(self._reactor, self._calls, self._access.authority)
 
     def startService(self) -> Deferred[None]:
         """Start the threads and read the credentials.
@@ -173,7 +153,7 @@ class KubeClient(Service):
             )
         else:  # joining a thread that hangs would hang the process
             self._stop_threads()
-        self._retired.append(self._api)
+        self._retire()
         self._close_retired()
 
     # What the interface promises
@@ -181,7 +161,7 @@ class KubeClient(Service):
     def get(
         self, kind: ResourceType, namespace: str, name: str, *, as_node: str = ""
     ) -> Deferred[dict[str, Any]]:
-        return self._do("GET", kind.path(namespace, _quote(name)), as_node=as_node)
+        return self._do("GET", kind.path(_quote(namespace), _quote(name)), as_node=as_node)
 
     def list(
         self,
@@ -207,7 +187,7 @@ class KubeClient(Service):
         named = bool(name) or (isinstance(body, Mapping) and bool(meta.name(body)))
         return self._do(
             "POST",
-            kind.path(namespace, _quote(name), subresource),
+            kind.path(_quote(namespace), _quote(name), subresource),
             body=body,
             as_node=as_node,
             repeatable=named,
@@ -224,7 +204,10 @@ class KubeClient(Service):
         as_node: str = "",
     ) -> Deferred[dict[str, Any]]:
         return self._do(
-            "PUT", kind.path(namespace, _quote(name), subresource), body=body, as_node=as_node
+            "PUT",
+            kind.path(_quote(namespace), _quote(name), subresource),
+            body=body,
+            as_node=as_node,
         )
 
     def patch(
@@ -240,7 +223,7 @@ class KubeClient(Service):
     ) -> Deferred[dict[str, Any]]:
         return self._do(
             "PATCH",
-            kind.path(namespace, _quote(name), subresource),
+            kind.path(_quote(namespace), _quote(name), subresource),
             body=body,
             content_type=content_type,
             as_node=as_node,
@@ -256,7 +239,9 @@ class KubeClient(Service):
         options: Any = None,
         as_node: str = "",
     ) -> Deferred[dict[str, Any]]:
-        return self._do("DELETE", kind.path(namespace, _quote(name)), body=options, as_node=as_node)
+        return self._do(
+            "DELETE", kind.path(_quote(namespace), _quote(name)), body=options, as_node=as_node
+        )
 
     # What informers need besides
 
@@ -273,7 +258,7 @@ class KubeClient(Service):
         """Read one page of a list."""
         query = {"limit": str(limit), "continue": continue_}
         query |= {"labelSelector": label_selector, "fieldSelector": field_selector}
-        return self._do("GET", kind.path(namespace), query=query)
+        return self._do("GET", kind.path(_quote(namespace)), query=query)
 
     def watch(
         self,
@@ -313,7 +298,7 @@ class KubeClient(Service):
     ) -> None:
         try:
             await thread.run(opener, feed)
-        except (_NotSent, _NoAnswer, urllib3.exceptions.HTTPError, OSError) as error:
+        except (NotSent, NoAnswer) as error:
             raise KubeError(f"watch {call.path}: {error}", code=0) from None
         except KubeError as error:
             if error.code == 401:
@@ -377,16 +362,18 @@ class KubeClient(Service):
         as_node: str = "",
         repeatable: bool = True,
     ) -> _Call:
-        headers = {"Accept": "application/json", "User-Agent": "kubeedge-tx"}
+        headers = ""
         if body is not None:
-            headers["Content-Type"] = content_type
+            headers = f"Content-Type: {content_type}\r\n"
             if not isinstance(body, bytes):
                 body = _encoder.encode(body)
         if as_node:
-            headers["Impersonate-User"] = f"system:node:{as_node}"
-            headers["Impersonate-Group"] = "system:nodes"
-        given = {name: value for name, value in query.items() if value}
-        return _Call(method, path, given, body, headers, repeatable)
+            user = _quote(as_node)  # a node's name has nothing to quote; a line end would have
+            headers += f"Impersonate-User: system:node:{user}\r\n"
+            headers += "Impersonate-Group: system:nodes\r\n"
+        if given := {name: value for name, value in query.items() if value}:
+            path += "?" + urlencode(given)
+        return _Call(method, path, headers, body or b"", repeatable)
 
     async def _attempts(self, call: _Call) -> dict[str, Any]:
         """Do a call, again if it is worth it and cannot do harm."""
@@ -403,29 +390,29 @@ class KubeClient(Service):
     async def _attempt(self, call: _Call) -> tuple[dict[str, Any] | KubeError, bool]:
         """Do a call once; returns the value, or the error and whether to try again."""
         what = f"{call.method} {call.path}"
-        if not self.running or self._api is None:
+        if not self.running or self._access is None:
             return KubeError(f"{what}: the client is not running", code=0), False
         self._under_way += 1
         status = 0
         try:
-            answer = await self._lanes.submit(call)
-            status = answer.status
-        except _NotSent as error:
+            reply = await self._lanes.submit(call)
+            status = reply.answer.status
+        except NotSent as error:
             return KubeError(f"{what}: API server not reached: {error}", code=0), True
-        except _NoAnswer as error:
+        except NoAnswer as error:
             return KubeError(f"{what}: no answer: {error}", code=0), call.repeatable
         finally:
             outcome = call.method, status
             self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             self._under_way -= 1
             self._quiet()
-        if answer.status < 300:
-            return (answer.value if isinstance(answer.value, dict) else {}), False
-        if answer.status == 401 and await self._reload():
-            return _refusal(what, answer), True
+        if status < 300:
+            return (reply.value if isinstance(reply.value, dict) else {}), False
+        if status == 401 and await self._reload():
+            return _refusal(what, reply), True
         # 429 and 503 mean that nothing was done; of other failures we cannot be sure.
-        again = answer.status in (429, 503) or (answer.status >= 500 and call.repeatable)
-        return _refusal(what, answer), again
+        again = status in (429, 503) or (status >= 500 and call.repeatable)
+        return _refusal(what, reply), again
 
     async def _reload(self) -> bool:
         """Read the credentials again: tokens and certificates on disk get replaced."""
@@ -440,19 +427,20 @@ class KubeClient(Service):
             return False
         return True
 
-    def _close_retired(self) -> None:
-        retired, self._retired = self._retired, []
-        for pools in (api.rest_client.pool_manager.pools for api in retired if api is not None):
-            for key in pools.keys():  # noqa: SIM118 - no dict; clear() leaves closing to the GC
-                if (pool := pools.get(key)) is not None:
-                    pool.close()
-
     def _adopt(self, api: Any) -> None:
         self._close_retired()  # threads may still use the one that retires now
-        self._retired.append(self._api)
-        self._api = api
+        self._retire()
+        self._access = Access(api)
         self._loaded_at = self._reactor.seconds()
-        self._used_files = config.credentials(api)
+
+    def _retire(self) -> None:
+        if self._access is not None:
+            self._retired.append(self._access)
+
+    def _close_retired(self) -> None:
+        retired, self._retired = self._retired, []
+        for access in retired:
+            access.close()
 
     @property
     def _is_busy(self) -> bool:
@@ -468,63 +456,24 @@ class KubeClient(Service):
 
     # In threads
 
-    def _exchange(self, call: _Call) -> _Answer:
-        response = self._send(call, READ_SECONDS, preload=True)
-        return _read_answer(response)
+    def _do_all(self, calls: Sequence[_Call]) -> Sequence[_Reply | Exception]:
+        assert self._access is not None, "not started"
+        way = self._access.way()
+        requests = [call.request(way) for call in calls]
+        results = way.connections.exchange(requests, READ_SECONDS)
+        return [_read(each) if isinstance(each, Answer) else each for each in results]
 
-    def _find_way(self) -> _Way:
-        """Read how to reach the server; asking the package each time costs as much as a call."""
-        way, now = self._way, monotonic()
-        if way is not None and way.api is self._api and now < way.until:
-            return way
-        api = self._api
-        headers: dict[str, str] = {}
-        api.update_params_for_auth(headers, None, ["BearerToken"], "", "", None)
-        if config.credentials(api) != self._used_files:  # a plugin brought other certificates
-            self._used_files = config.credentials(api)
-            api.rest_client = type(api.rest_client)(api.configuration)
-        host, manager = api.configuration.host.rstrip("/"), api.rest_client.pool_manager
-        if getattr(manager, "proxy", None) is None:
-            request, prefix = manager.connection_from_url(host).urlopen, urlsplit(host).path
-        else:
-            request, prefix = manager.request, host
-        way = self._way = _Way(api, now + WAY_SECONDS, headers, request, prefix)
-        return way
-
-    def _open(self, call: _Call, read_seconds: float) -> Any:
-        response = self._send(call, read_seconds, preload=False)
-        if response.status >= 300:
+    def _open(self, call: _Call, read_seconds: float) -> Stream:
+        assert self._access is not None, "not started"
+        way = self._access.way()
+        stream = way.connections.open(call.request(way), read_seconds)
+        if stream.status >= 300:
             try:
-                answer = _read_answer(response)
+                reply = _read(stream.answer())
             finally:
-                response.release_conn()
-            raise _refusal(f"watch {call.path}", answer)
-        return response
-
-    def _send(self, call: _Call, read_seconds: float, *, preload: bool) -> Any:
-        way = self._find_way()
-        url = way.prefix + call.path
-        if call.query:
-            url += "?" + urlencode(call.query)
-        try:
-            return way.request(
-                call.method,
-                url,
-                body=call.body,
-                headers={**call.headers, **way.headers},
-                timeout=urllib3.Timeout(connect=CONNECT_SECONDS, read=read_seconds),
-                retries=False,
-                preload_content=preload,
-            )
-        except (
-            urllib3.exceptions.NewConnectionError,
-            urllib3.exceptions.ConnectTimeoutError,
-            urllib3.exceptions.ProxyError,
-            urllib3.exceptions.SSLError,
-        ) as error:
-            raise _NotSent(str(error)) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise _NoAnswer(str(error)) from None
+                stream.close()
+            raise _refusal(f"watch {call.path}", reply)
+        return stream
 
 
 def _quote(name: str) -> str:
@@ -538,24 +487,22 @@ def _pool(size: int, name: str) -> ThreadPool:
     return pool
 
 
-def _read_answer(response: Any) -> _Answer:
-    after = response.headers.get("Retry-After", "")
+def _read(answer: Answer) -> _Reply:
     try:
-        value = msgspec.json.decode(response.data)
+        return _Reply(answer, msgspec.json.decode(answer.body))
     except (msgspec.DecodeError, RecursionError):
-        value = None
-    return _Answer(response.status, float(after) if after.isdigit() else None, value)
+        return _Reply(answer, None)
 
 
-def _refusal(what: str, answer: _Answer) -> KubeError:
-    status = answer.value if isinstance(answer.value, dict) else None
-    text, reason = "", ""
+def _refusal(what: str, reply: _Reply) -> KubeError:
+    status = reply.value if isinstance(reply.value, dict) else None
+    code, text, reason = reply.answer.status, "", ""
     if status is not None:
         text, reason = str(status.get("message") or ""), str(status.get("reason") or "")
     return KubeError(
-        f"{what}: {answer.status} {text or reason}".rstrip(),
-        code=answer.status,
+        f"{what}: {code} {text or reason}".rstrip(),
+        code=code,
         reason=reason,
         status=status,
-        retry_after=answer.retry_after,
+        retry_after=reply.answer.retry_after,
     )

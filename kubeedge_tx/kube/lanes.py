@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 A = TypeVar("A")
@@ -16,12 +15,14 @@ B = TypeVar("B")
 MOST: Final = 8
 """Calls that one thread takes at once; the first one's answer waits for the last."""
 
+Work = Callable[[Sequence[A]], Sequence[B | Exception]]
+"""Does some pieces in a thread; gives for each what came of it, an exception if it failed."""
+
 
 class Lanes(Generic[A, B]):
     """Do work in threads; when more waits than there are threads, each takes several pieces.
 
     :param pool: runs the threads.
-    :param work: called in a thread.
     :param drained: called whenever no thread is at work any more.
     """
 
@@ -29,7 +30,7 @@ class Lanes(Generic[A, B]):
         self,
         reactor: Any,
         pool: ThreadPool,
-        work: Callable[[A], B],
+        work: Work[A, B],
         drained: Callable[[], None] = lambda: None,
     ) -> None:
         self._reactor = reactor
@@ -46,7 +47,7 @@ class Lanes(Generic[A, B]):
         return self._idle < self._pool.max or bool(self._waiting)
 
     def submit(self, piece: A) -> Deferred[B]:
-        """Have one piece done; fires with what the work returned, or fails as it did."""
+        """Have one piece done; fires with what came of it, or fails with it."""
         done: Deferred[B] = Deferred()
         self._waiting.append((piece, done))
         if self._idle and not self._looking:
@@ -64,18 +65,19 @@ class Lanes(Generic[A, B]):
             self._pool.callInThread(self._run, batch)
 
     def _run(self, batch: list[tuple[A, Deferred[B]]]) -> None:
-        results: list[tuple[Deferred[B], B | Failure]] = []
-        for piece, done in batch:
-            try:
-                results.append((done, self._work(piece)))
-            except Exception:  # noqa: BLE001 - whoever submitted it hears
-                results.append((done, Failure()))
-        self._reactor.callFromThread(self._done, results)
+        try:
+            results = self._work([piece for piece, _ in batch])
+        except Exception as error:  # noqa: BLE001 - whoever submitted them hears
+            results = [error] * len(batch)
+        self._reactor.callFromThread(self._done, [done for _, done in batch], results)
 
-    def _done(self, results: list[tuple[Deferred[B], B | Failure]]) -> None:
+    def _done(self, waiting: Sequence[Deferred[B]], results: Sequence[B | Exception]) -> None:
         self._idle += 1
         self._look()
-        for done, result in results:
-            done.callback(result)  # type: ignore[arg-type]  # a Failure is allowed
+        for done, result in zip(waiting, results, strict=True):
+            if isinstance(result, Exception):
+                done.errback(result)
+            else:
+                done.callback(result)
         if not self.is_busy:
             self._drained()

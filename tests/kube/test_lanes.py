@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import Clock
@@ -39,9 +39,9 @@ class LanesTests(SynchronousTestCase):
         self.done: list[int] = []
         self.lanes: Lanes[int, int] = Lanes(self.clock, self.threads, self.work)  # type: ignore[arg-type]
 
-    def work(self, number: int) -> int:
-        self.done.append(number)
-        return 10 // number
+    def work(self, numbers: Sequence[int]) -> list[int | Exception]:
+        self.done += numbers
+        return [10 // number if number else ZeroDivisionError() for number in numbers]
 
     def test_few_calls_run_side_by_side(self) -> None:
         """Each of two calls gets a thread, and neither waits for the other's answer."""
@@ -72,3 +72,16 @@ class LanesTests(SynchronousTestCase):
             self.threads.finish()
         self.failureResultOf(answers.pop(2), ZeroDivisionError)
         self.assertEqual([self.successResultOf(each) for each in answers], [10] * 4)
+
+    def test_a_thread_that_fails(self) -> None:
+        """What goes wrong for all of them reaches all of them."""
+        lanes: Lanes[str, str] = Lanes(self.clock, self.threads, self.break_down)  # type: ignore[arg-type]
+        answers = [lanes.submit(word) for word in ("a", "b", "c")]
+        self.clock.advance(0)
+        while self.threads.started:
+            self.threads.finish()
+        for answer in answers:
+            self.failureResultOf(answer, OSError)
+
+    def break_down(self, words: Sequence[str]) -> list[str | Exception]:
+        raise OSError("no threads")
