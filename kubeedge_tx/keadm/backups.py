@@ -13,7 +13,7 @@ from typing import Final
 import click
 import msgspec
 
-from kubeedge_tx.keadm import service, settings
+from kubeedge_tx.keadm import service
 from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir, write
 
 _CONFIG: Final = "config.yaml"
@@ -137,7 +137,7 @@ def run(here: Places, record: Record, timeout: float, *, connected: bool) -> Non
     """
     deadline = time.monotonic() + timeout
     start = service.log_size(here)
-    service.start(here, record, runtime=_runtime(here))
+    service.start(here, record)
     service.wait_until_ready(here, record, deadline, log_from=start)
     service.wait_for(
         "/readyz",
@@ -198,10 +198,3 @@ def go_back(
         run(here, record, timeout, connected=connected)
     which = f"the store of {backup.name}" if stores else "the store as it is"
     click.echo(f"back at {here.program} v{record.version}, with {which}")
-
-
-def _runtime(here: Places) -> str:
-    if here.role == "cloud":
-        return ""
-    config = settings.config_of(settings.read_tree(here.config_file, "edge"), "edge")
-    return str(config.modules.edged.runtime)

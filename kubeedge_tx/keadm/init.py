@@ -116,7 +116,7 @@ def _start(
     kind = install.choose_service(wish, foreground=foreground, places=here)
     changed = install.differs(here, tree)
     pid = service.pid_of(here)
-    if pid is not None and changed:
+    if pid is not None and changed and here.ready() is not None:  # or it is half a start
         raise KeadmError(
             f"CloudCore is already running on this node (process {pid}) with another "
             f"configuration, {here.config_file}: change that file and restart it, or please run "
@@ -129,7 +129,7 @@ def _start(
         record = install.prepare(here, kind, made)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
-            running.start(tree, changed=changed, foreground=foreground, runtime="")
+            running.start(tree, changed=changed, foreground=foreground)
             if wait:
                 ports = running.ready()
                 click.echo("CLOUDCORE started")

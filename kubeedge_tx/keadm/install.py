@@ -89,7 +89,7 @@ class Running:
         self.log_from = 0
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, tree: dict[str, Any], *, changed: bool, foreground: bool, runtime: str) -> None:
+    def start(self, tree: dict[str, Any], *, changed: bool, foreground: bool) -> None:
         """Write the configuration and start the role, unless it runs with the same one."""
         places = self.places
         pid = service.pid_of(places)
@@ -104,7 +104,7 @@ class Running:
         if foreground:
             self.process = service.spawn(places, self.record, foreground=True)
         else:
-            service.start(places, self.record, runtime=runtime)
+            service.start(places, self.record)
         hint = service.log_hint(places, self.record)
         click.echo(f"KubeEdge {places.program} is running, For logs visit: {hint}")
 

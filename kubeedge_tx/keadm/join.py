@@ -232,12 +232,7 @@ def _start(
         record = install.prepare(here, kind, made)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
-            running.start(
-                tree,
-                changed=changed,
-                foreground=foreground,
-                runtime=config.modules.edged.runtime,
-            )
+            running.start(tree, changed=changed, foreground=foreground)
             running.ready()
             cloud = joining.cloud_of(here, config)
             for what, until in (

@@ -85,17 +85,28 @@ def command(places: Places, record: Record) -> list[str]:
     ]
 
 
-def start(places: Places, record: Record, *, runtime: str = "auto") -> None:
+def start(places: Places, record: Record) -> None:
     """Start the role, in the background; install its unit first if systemd runs it.
+
+    Its configuration is written already.
 
     :raises KeadmError: it could not be started.
     """
     if record.service == "systemd":
-        unit = units.render(places, record.twistd, record.arguments, runtime=runtime)
+        config = config_of(read_tree(places.config_file, places.role), places.role)
+        unit = units.render(
+            places,
+            record.twistd,
+            record.arguments,
+            runtime=config.modules.edged.runtime if places.role == "edge" else "",
+            reads=[config.kube_api_config.kube_config] if places.role == "cloud" else [],
+        )
         write(places.unit_file, unit.encode(), 0o644)
         systemctl("daemon-reload")
         systemctl("enable", "--quiet", places.unit_file.name)
-        systemctl("restart", "--no-block", places.unit_file.name)
+        # Not "restart": what is asked about the unit from now on must be about this start.
+        systemctl("stop", places.unit_file.name)
+        systemctl("start", "--no-block", places.unit_file.name)
         return
     places.ready_file.unlink(missing_ok=True)
     spawn(places, record)
@@ -193,14 +204,23 @@ def systemctl(*arguments: str) -> str:
 
 
 def has_ended(places: Places, record: Record) -> bool:
-    """Whether a role that was started is not there any more."""
+    """Whether a role that was started is not there any more; systemd may start it again."""
     if record.service == "systemd":
-        state = subprocess.run(  # noqa: S603 - fixed program
-            ["systemctl", "is-failed", "--quiet", places.unit_file.name],  # noqa: S607
-            check=False,
-        )
-        return state.returncode == 0
+        state = _property(places, "SubState")
+        return state == "failed" or state.startswith("auto-restart")
     return pid_of(places) is None
+
+
+def _property(places: Places, name: str) -> str:
+    """What systemd says of the role's unit."""
+    return systemctl("show", f"--property={name}", "--value", places.unit_file.name).strip()
+
+
+def _ended(places: Places, record: Record, log_from: int) -> KeadmError:
+    text = f"{places.program} has ended: {reason(places, record, log_from)}"
+    if record.service == "systemd":
+        text += f"\nsystemd goes on starting it; its log: {log_hint(places, record)}"
+    return KeadmError(text)
 
 
 def wait_until_ready(
@@ -218,7 +238,7 @@ def wait_until_ready(
             ports: dict[str, int] = ready["ports"]
             return ports
         if has_ended(places, record):
-            raise KeadmError(f"{places.program} has ended: {reason(places, record, log_from)}")
+            raise _ended(places, record, log_from)
         if time.monotonic() > deadline:
             raise KeadmError(
                 f"{places.program} is not ready yet: {reason(places, record, log_from)}\n"
@@ -245,14 +265,7 @@ def log_hint(places: Places, record: Record) -> str:
 def log_text(places: Places, record: Record, start_at: int = 0) -> str:
     """What the role has logged since ``start_at``; the latest of it, if it is much."""
     if record.service == "systemd":
-        done = subprocess.run(  # noqa: S603 - fixed program
-            ["journalctl", "-u", places.unit_file.name, "-b", "-n", "2000", "-o", "cat"],  # noqa: S607
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        return done.stdout
+        return _journal("-u", places.unit_file.name, "-b")
     try:
         with places.log_file.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
@@ -262,9 +275,27 @@ def log_text(places: Places, record: Record, start_at: int = 0) -> str:
         return ""
 
 
+def _journal(*which: str) -> str:
+    done = subprocess.run(  # noqa: S603 - fixed program
+        ["journalctl", *which, "-n", "2000", "-o", "cat", "--no-pager"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return done.stdout
+
+
 def reason(places: Places, record: Record, log_from: int = 0) -> str:
-    """The last line of the log that tells of something wrong; else the last line."""
-    lines = [line for line in log_text(places, record, log_from).splitlines() if line.strip()]
+    """The last line of this start's log that tells of something wrong; else the last line."""
+    if record.service == "systemd":
+        # Its own words since it was started last; not systemd's, nor those of a start before.
+        invocation = _property(places, "InvocationID")
+        subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)  # noqa: S607
+        text = _journal(f"_SYSTEMD_INVOCATION_ID={invocation}")
+    else:
+        text = log_text(places, record, log_from)
+    lines = [line for line in text.splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith("kubeedge-tx: "):
             return line.removeprefix("kubeedge-tx: ")
@@ -318,7 +349,7 @@ def wait_for(
     """
     while not until():
         if has_ended(places, record):
-            raise KeadmError(f"{places.program} has ended: {reason(places, record, log_from)}")
+            raise _ended(places, record, log_from)
         if time.monotonic() > deadline:
             raise KeadmError(
                 f"no success yet with {what}: {reason(places, record, log_from)}\n"

@@ -66,7 +66,6 @@ _NO_CONTAINERS: Final = (
 _CLOUD: Final = (
     *_EVERYWHERE,
     *_NO_CONTAINERS,
-    "PrivateTmp=yes",
     "PrivateDevices=yes",
     "ProtectProc=invisible",
     "ProtectSystem=strict",
@@ -95,13 +94,19 @@ _EDGE_WITH_PROCESSES: Final = (
 
 
 def render(
-    places: Places, twistd: str, arguments: Sequence[str] = (), *, runtime: str = "auto"
+    places: Places,
+    twistd: str,
+    arguments: Sequence[str] = (),
+    *,
+    runtime: str = "auto",
+    reads: Sequence[str] = (),
 ) -> str:
     """Write a role's unit.
 
     :param twistd: the program, with its path.
     :param arguments: more arguments for the role.
     :param runtime: an edge's ``modules.edged.runtime``.
+    :param reads: files that it reads, wherever they are.
     """
     command = [
         *(twistd, "-n", "--pidfile=", places.plugin),
@@ -110,7 +115,10 @@ def render(
     ]
     sandbox: tuple[str, ...]
     if places.role == "cloud":
-        sandbox = (*_CLOUD, _writable(places))
+        needed = (twistd, str(places.data_dir), *reads)
+        in_tmp = any(path.startswith(("/tmp/", "/var/tmp/")) for path in needed)  # noqa: S108
+        tmp = "ReadWritePaths=/tmp /var/tmp" if in_tmp else "PrivateTmp=yes"
+        sandbox = (*_CLOUD, tmp, _writable(places))
     elif runtime == "docker":
         sandbox = (*_EDGE_WITH_ENGINE, _writable(places))
     else:
