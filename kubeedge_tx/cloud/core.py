@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -36,6 +37,7 @@ from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.figures import add_bus, add_modules
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
@@ -48,6 +50,9 @@ T = TypeVar("T")
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 4.0
 """Seconds between two calls of an API server that is away at the start."""
+
+STOP_TIMEOUT: Final = 30.0
+"""Seconds each part has to stop; sending many edges to other clouds takes a while."""
 
 _DELIVERED: Final = (resources.NODES, resources.PODS, resources.CONFIGMAPS, resources.SECRETS)
 """What edges get, and confirm."""
@@ -64,7 +69,7 @@ class CloudCore(OrderedService):
     _log = Logger()
 
     def __init__(self, reactor: Any, config: CloudCoreConfig, data_dir: Path) -> None:
-        super().__init__(reactor)
+        super().__init__(reactor, stop_timeout=STOP_TIMEOUT)
         self.setName("cloudcore")
         self._reactor = reactor
         self._config = config
@@ -79,6 +84,11 @@ class CloudCore(OrderedService):
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name; complete once started."""
         return dict(self._ports)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop; not ready from the first moment, so that nobody is sent here any more."""
+        self._waiting_for = "nothing any more: it is stopping"
+        return super().stopService()
 
     def state(self, nodes: tuple[str, ...] = ()) -> dict[str, Any]:
         """What this cloud is in the middle of, for ``/debug``; no secrets.
@@ -184,6 +194,7 @@ class CloudCore(OrderedService):
             "syncWrites": lambda: syncpoint.writes,
             "caches": lambda: {kind.plural: len(each) for kind, each in informers.items()},
         }
+        denials = Denials(reactor, metrics)
         hub = CloudHub(
             reactor,
             bus,
@@ -194,13 +205,11 @@ class CloudCore(OrderedService):
             ),
             syncpoint=syncpoint,
             kube_ca=await client.ca_pem(),
+            denials=denials,
             metrics=metrics,
         )
         self._looks["sessions"] = lambda: len(hub.sessions)
         self._nodes = hub.nodes_state
-        edge_controller = EdgeController(
-            bus,
-            messages,
         claims = Claims(
             reactor,
             client,
@@ -208,6 +217,9 @@ class CloudCore(OrderedService):
             identity=f"{host.host_name()}-{uuid4().hex[:8]}",
             cloud_ip=addresses[0],
         )
+        edge_controller = EdgeController(
+            bus,
+            messages,
             client,
             nodes=informers[resources.NODES],
             pods=informers[resources.PODS],
@@ -215,6 +227,7 @@ class CloudCore(OrderedService):
             secrets=informers[resources.SECRETS],
             claims=claims,
             now_ms=_now_ms,
+            denials=denials,
             impersonate=hub_config.authorization.enable and not hub_config.authorization.debug,
             heartbeat=float(config.modules.edge_controller.node_update_frequency),
         )
@@ -231,6 +244,7 @@ class CloudCore(OrderedService):
                 models=informers[resources.DEVICEMODELS],
                 statuses=informers[resources.DEVICESTATUSES],
                 now_ms=_now_ms,
+                denials=denials,
                 metrics=metrics,
                 report_window=device_settings.report_window,
                 deadband=device_settings.deadband,

@@ -62,7 +62,7 @@ class Denials:
         self._rarely = Rarely()
         self._counter = metrics.counter(
             "kubeedge_denied_requests_total",
-            "What nodes asked for and may not have, by kind and reason",
+            "What nodes asked for and may not have, by kind and reason.",
             ("kind", "reason"),
         )
 

@@ -16,12 +16,14 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import OK, Message, MessageFactory
 from kubeedge_tx.beehive.route import with_node
-from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, refusal
+from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, Refusal, refusal
 from kubeedge_tx.cloud.cloudhub.queue import HeadReader, NodeMessageQueue, Outcome, needs_ack
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
+from kubeedge_tx.observe.denials import NOT_ITS_OWN, Denials
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.rarely import Rarely, and_more
 
 NODE_DELETED: Final = 4410
 """WebSocket close code: the node was deleted from the cluster."""
@@ -67,6 +69,7 @@ class MessageDispatcher:
 
     :param syncpoint: knows what each node has confirmed.
     :param kube_ca: the Kubernetes CA, PEM, which edges ask for.
+    :param denials: where it is written down what nodes may not have.
     """
 
     _log = Logger()
@@ -80,6 +83,7 @@ class MessageDispatcher:
         *,
         syncpoint: ISyncPoint,
         kube_ca: str,
+        denials: Denials,
         metrics: Metrics,
     ) -> None:
         self._clock = clock
@@ -89,7 +93,9 @@ class MessageDispatcher:
         self._syncpoint = syncpoint
         self._kube_ca = kube_ca
         self._heads = HeadReader()
-        self._questions: dict[str, None] = {}
+        self._denials = denials
+        self._rarely = Rarely()
+        self._questions: dict[str, str] = {}
         self.queues: dict[str, NodeMessageQueue] = {}
         self._gone_resends = self._gone_drops = 0
         """Of queues that are no more."""
@@ -102,11 +108,6 @@ class MessageDispatcher:
             "kubeedge_cloudhub_upstream_messages_total",
             "Messages from edges, by the module they went to.",
             ("module",),
-        )
-        self._refused = metrics.counter(
-            "kubeedge_cloudhub_refused_messages_total",
-            "Messages that a node was not allowed to send.",
-            ("node",),
         )
 
     def queue(self, node: str) -> NodeMessageQueue:
@@ -151,7 +152,7 @@ class MessageDispatcher:
             return
         header = message.header
         if header.sync:
-            self._remember_question(header.msg_id)
+            self._remember_question(header.msg_id, node)
             header = msgspec.structs.replace(header, sync=False)
         route = msgspec.structs.replace(route, resource=resource)
         trimmed = Message(header, route, message.content)
@@ -211,19 +212,23 @@ class MessageDispatcher:
         self._sessions.forget(node)
         self._syncpoint.forget(node)
 
-    def _remember_question(self, message_id: str) -> None:
+    def _remember_question(self, message_id: str, node: str) -> None:
         if len(self._questions) >= MAX_QUESTIONS:
             del self._questions[next(iter(self._questions))]
-        self._questions[message_id] = None
+        self._questions[message_id] = node
 
     # Up
 
-    def answered(self, message: Message) -> None:
-        """Give an edge's response, which acknowledged nothing, to whoever asked."""
+    def answered(self, node: str, message: Message) -> None:
+        """Give an edge's response, which acknowledged nothing, to whoever asked just it."""
         parent = message.header.parent_id
-        if parent in self._questions:
+        asked = self._questions.get(parent)
+        if asked == node:
             del self._questions[parent]
             self._bus.respond(message)
+        elif asked is not None:
+            why = "it answers a question that another node was asked"
+            self._denials.deny(node, names.RESPONSE, names.RESPONSE, NOT_ITS_OWN, why)
 
     def upstream(self, session: NodeSession, message: Message) -> Deferred[None] | None:
         """Pass on what a node says.
@@ -232,21 +237,15 @@ class MessageDispatcher:
         """
         route = message.route
         node = session.node
-        why = refusal(node, message)
-        if why is not None:
-            self._refuse(session, message, why)
+        refused = refusal(node, message)
+        if refused is not None:
+            self._refuse(session, message, refused)
             return None
         operation, resource = route.operation, route.resource
-        if CSI.match(resource):
-            self.answered(message)
+        if CSI.fullmatch(resource):
+            self.answered(node, message)
         elif operation == names.ERROR:
-            self._log.warn(
-                "{node} could not do what {parent_id} asked: error from {source} for {resource}",
-                node=node,
-                parent_id=message.header.parent_id,
-                source=route.source,
-                resource=resource,
-            )
+            self._not_done(node, message)
         elif operation == names.UPLOAD and route.group == names.GROUP_USER:
             return self._to(names.ROUTER, self._prefixed(node, message))
         elif operation in _TASK_OPERATIONS:
@@ -302,16 +301,22 @@ class MessageDispatcher:
             message.content,
         )
 
-    def _refuse(self, session: NodeSession, message: Message, why: str) -> None:
-        self._refused.inc(session.node)
-        self._log.warn(
-            "{operation} from {source} of {node} refused: {why}",
-            operation=message.route.operation,
-            source=message.route.source,
-            node=session.node,
-            why=why,
-        )
-        session.send(self._answer(message, names.ERROR, f"refused by the cloud: {why}"))
+    def _not_done(self, node: str, message: Message) -> None:
+        silent = self._rarely.due(node, self._clock.seconds())
+        if silent is not None:
+            self._log.warn(
+                "{node} could not do what it was asked: error from {source!r} for {resource!r}"
+                "{more}",
+                node=node,
+                source=message.route.source[:100],
+                resource=message.route.resource[:300],
+                more=and_more(silent),
+            )
+
+    def _refuse(self, session: NodeSession, message: Message, refused: Refusal) -> None:
+        kind, reason, why = refused
+        self._denials.deny(session.node, kind, message.route.operation, reason, why)
+        session.send(self._answer(message, names.ERROR, f"403 Forbidden: {why}"))
 
     def _answer(self, to: Message, operation: str, content: Any) -> Message:
         """Build an answer in group ``resource``: an edge gives no other to who waits for it."""

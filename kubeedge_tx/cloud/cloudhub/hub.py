@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import SSL4ServerEndpoint
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,11 +18,13 @@ from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.cloud.cloudhub import figures
 from kubeedge_tx.cloud.cloudhub.dispatcher import MessageDispatcher
+from kubeedge_tx.cloud.cloudhub.gate import Gate
 from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
 from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.figures import add_traffic
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security.identity import identify as read_subject
@@ -35,7 +37,6 @@ from kubeedge_tx.viaduct.channel import (
     HandshakeRefused,
     is_accelerated,
 )
-from kubeedge_tx.viaduct.throttle import TokenBucket
 from kubeedge_tx.viaduct.traffic import Traffic
 
 TICK: Final = 1.0
@@ -52,11 +53,14 @@ STOP_TIMEOUT: Final = 3.0
 
 MAX_WINDOW: Final = 256
 
-CONNECT_BURST: Final = 5
 PROOF_SECONDS: Final = 15.0
 """Seconds an edge has to answer whether it is there."""
 
-"""Seconds' worth of connections that are taken at once."""
+DRAIN_STEP: Final = 0.1
+"""Seconds between two groups of sessions that end when the process stops."""
+
+FULL_WAIT: Final = 30
+"""Seconds after which a node that found no room shall come again."""
 
 
 def node_of(transport: Any) -> str | None:
@@ -110,6 +114,10 @@ class Settings(Protocol):
         """Nodes a second that may connect on average; five times as many at once."""
 
     @property
+    def drain_seconds(self) -> int:
+        """Seconds over which sessions end, at most, when the process stops."""
+
+    @property
     def legacy_certificates(self) -> bool:
         """Whether a certificate that names no node may be any."""
 
@@ -126,6 +134,7 @@ class CloudHub:
     :param identify: reads a TLS transport's client certificate: the node it names, an empty
         text for one of an old edge that names none, or ``None`` if it is no edge's.
     :param kube_ca: the Kubernetes CA, PEM.
+    :param denials: where it is written down what nodes may not have.
     """
 
     name = names.CLOUDHUB
@@ -145,6 +154,7 @@ class CloudHub:
         identify: Callable[[Any], str | None] = node_of,
         syncpoint: ISyncPoint,
         kube_ca: str,
+        denials: Denials,
         metrics: Metrics,
         channel_settings: ChannelSettings | None = None,
     ) -> None:
@@ -159,17 +169,14 @@ class CloudHub:
             self.sessions,
             syncpoint=syncpoint,
             kube_ca=kube_ca,
+            denials=denials,
             metrics=metrics,
         )
         self.factory = ChannelServerFactory(
             reactor, self._admit, messages, settings=channel_settings, traffic=self.traffic
         )
         self._settings = settings
-        self._admission = TokenBucket(
-            rate=settings.connect_rate,
-            burst=settings.connect_rate * CONNECT_BURST,
-            now=reactor.seconds(),
-        )
+        self._gate = Gate(rate=settings.connect_rate, now=reactor.seconds())
         self._context_factory = context_factory
         self._identify = identify
         self._syncpoint = syncpoint
@@ -232,8 +239,7 @@ class CloudHub:
         listening, self._listening = self._listening, None
         if listening is not None:
             await maybeDeferred(listening.stopListening)
-        for session in self.sessions:
-            session.close(STOPPING, "the cloud is stopping")
+        await self._drain()
         if len(self.sessions):
             patience = self.clock.callLater(STOP_TIMEOUT, self._abort_all)
             await stopping
@@ -242,6 +248,18 @@ class CloudHub:
         if self._ticking.running:
             self._ticking.stop()
         await self._syncpoint.stop()
+
+    async def _drain(self) -> None:
+        """End the sessions one after another, no faster than another cloud takes them in."""
+        sessions = list(self.sessions)
+        settings = self._settings
+        seconds = min(settings.drain_seconds, (len(sessions) - 1) / settings.connect_rate)
+        groups = max(1, math.ceil(seconds / DRAIN_STEP))
+        for number in range(groups):
+            if number:
+                await deferLater(self.clock, DRAIN_STEP)
+            for session in sessions[number::groups]:
+                session.close(STOPPING, "the cloud is stopping")
 
     def _abort_all(self) -> None:
         for session in self.sessions:
@@ -293,16 +311,11 @@ class CloudHub:
             raise HandshakeRefused(403, f"the client certificate is that of node {proved}")
         if self._stopping is not None:
             raise HandshakeRefused(503, "the cloud is stopping")
-        now = self.clock.seconds()
-        if not self._admission.take(now):
-            raise HandshakeRefused(
-                503,
-                "too many nodes connect at once; try again in "
-                f"{math.ceil(self._admission.delay(now))} s",
-            )
+        if wait := self._gate.wait(self.clock.seconds()):
+            raise HandshakeRefused(503, f"busy; try again in {wait} s", wait)
         if not self.sessions.has_room(node):
             raise HandshakeRefused(
-                503, f"the limit of {self._settings.node_limit} nodes is reached"
+                503, f"the limit of {self._settings.node_limit} nodes is reached", FULL_WAIT
             )
         return NodeSession(node, handshake.peer, self, window=self._window(handshake.headers))
 
@@ -343,16 +356,12 @@ class CloudHub:
         """Take an edge's response: an acknowledgement, an answer, or for nobody."""
         order = queue.acked(message.header.parent_id)
         if order is None:
-            self.dispatcher.answered(message)
+            self.dispatcher.answered(node, message)
             return False
         self._acks.inc()
         self._sync.observe(self.clock.seconds() - order.since, figures.kind_of(order))
         self._syncpoint.acked(node, order)
         return True
-
-    def upstream(self, session: NodeSession, message: Message) -> Deferred[None] | None:
-        """Pass on what a node says."""
-        return self.dispatcher.upstream(session, message)
 
     # For who must know which cloud process has a node
 
@@ -371,8 +380,13 @@ class CloudHub:
         if session is not None:
             session.close(REPLACED, "the node has connected elsewhere")
 
+    def upstream(self, session: NodeSession, message: Message) -> Deferred[None] | None:
+        """Pass on what a node says."""
+        return self.dispatcher.upstream(session, message)
+
     def _tick(self) -> None:
         now = self.clock.seconds()
+        self._gate.ticked(now, TICK)
         for session in self.sessions:
             session.tick(now)
 

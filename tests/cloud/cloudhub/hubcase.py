@@ -14,6 +14,7 @@ from kubeedge_tx.beehive.bus import Inbox, MessageBus
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.viaduct.channel import WINDOW_HEADER
 from tests.fakes.kube import FakeKube
@@ -35,6 +36,7 @@ class Settings:
     keepalive_interval: int = 30
     ack_window: int = 32
     connect_rate: int = 100
+    drain_seconds: int = 5
     legacy_certificates: bool = False
 
 
@@ -87,6 +89,7 @@ class HubCase(SynchronousTestCase):
             identify=lambda transport: transport.certificate,
             syncpoint=self.syncpoint,
             kube_ca=KUBE_CA,
+            denials=Denials(self.clock, self.metrics),
             metrics=self.metrics,
         )
 
