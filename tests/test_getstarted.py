@@ -2,109 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
-from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Timer
-from typing import Any, Final
+from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.docmachine import ROOT, Shell
+from tests.docpages import blocks
 from tests.keadm.machine import EDGE_PORTS, FREE_PORTS, KEADM
 from tests.requirements import requires
 
-ROOT: Final = Path(__file__).parents[1]
-PAGE: Final = ROOT / "docs/getstarted.rst"
-PATIENCE: Final = 300.0
 DEPENDENCIES: Final = sysconfig.get_path("purelib")
-
-
-@dataclass
-class Step:
-    """A block of the page.
-
-    :ivar file: what it is to be written to, with ``lines``; else they are commands.
-    :ivar expected: what their output has, from the comments below the block.
-    """
-
-    file: str
-    lines: list[str] = field(default_factory=list)
-    expected: list[str] = field(default_factory=list)
-
-
-def steps(page: str) -> list[Step]:
-    """The page's blocks with commands and files, in order."""
-    found: list[Step] = []
-    inside = False
-    for line in page.splitlines():
-        if line.startswith(".. code-block::"):
-            found.append(Step(""))
-            inside = True
-        elif line.startswith(".. expect: "):
-            found[-1].expected.append(line.removeprefix(".. expect: "))
-        elif line.startswith("   :caption: ") and inside:
-            found[-1].file = line.split()[-1]
-        elif line and not line.startswith(" "):
-            inside = False
-        elif inside and line:
-            text = line.removeprefix("   ")
-            found[-1].lines.append(text if found[-1].file else text.removeprefix("$ "))
-    return found
-
-
-class Shell:
-    """bash, fed line by line, with a home and a working folder of its own."""
-
-    def __init__(self, home: Path, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            ["bash", "--noprofile", "--norc"],
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            env={
-                "HOME": str(home),
-                "LANG": "C.UTF-8",
-                "PATH": f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}",
-                # what it needs comes from the tests' own environment, not from PyPI
-                "PIP_NO_DEPS": "1",
-                "PIP_NO_INDEX": "1",
-                "PIP_NO_BUILD_ISOLATION": "false",
-                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            },
-        )
-        self._timer = Timer(PATIENCE, self._kill)
-        self._timer.start()
-
-    def run(self, command: str) -> tuple[int, str]:
-        """Run a line; returns its status and all it wrote."""
-        pipes: Any = self._process
-        pipes.stdin.write(f"{{ {command}\n}} </dev/null; status=$?; echo; echo @@ $status\n")
-        pipes.stdin.flush()
-        said = ""
-        for line in pipes.stdout:
-            if line.startswith("@@ "):
-                return int(line[3:]), said
-            said += line
-        raise AssertionError(f"the shell ended in {command}:\n{said}")
-
-    def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """End it."""
-        self._timer.cancel()
-        self._process.communicate()
 
 
 @requires("kubectl")
@@ -119,7 +33,21 @@ class GetStartedTests(SynchronousTestCase):
             )
         for file in ("setup.py", "pyproject.toml", "README.rst", "LICENSE"):
             shutil.copy(ROOT / file, checkout)
-        self.shell = Shell(self.home, checkout)
+        self.shell = Shell(
+            ["bash", "--noprofile", "--norc"],
+            {
+                "HOME": str(self.home),
+                "LANG": "C.UTF-8",
+                "PATH": f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}",
+                # what it needs comes from the tests' own environment, not from PyPI
+                "PIP_NO_DEPS": "1",
+                "PIP_NO_INDEX": "1",
+                "PIP_NO_BUILD_ISOLATION": "false",
+                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            },
+            self.home,
+            cwd=checkout,
+        )
         self.addCleanup(self._clean)
 
     def _clean(self) -> None:
@@ -130,6 +58,8 @@ class GetStartedTests(SynchronousTestCase):
 
     def _typed(self, command: str) -> str:
         """The line as somebody types it whose usual ports are taken: "Another port" on the page."""
+        if command.startswith(". ~/kubeedge/bin/activate"):
+            self._lend()
         if command.startswith("keadm init"):
             return f"{command} {' '.join(FREE_PORTS)}"
         if command.startswith("keadm join"):
@@ -151,21 +81,13 @@ class GetStartedTests(SynchronousTestCase):
 
     def test_page(self) -> None:
         """A pod runs on a Ready node, and at the end nothing is left."""
-        blocks = steps(PAGE.read_text(encoding="utf-8"))
-        self.assertGreater(sum(len(block.expected) for block in blocks), 10)
-        for block in blocks:
-            if block.file:
-                text = "\n".join(block.lines) + "\n"
-                (self.home / "checkout" / block.file).write_text(text)
-                continue
-            said = ""
-            for line in block.lines:
-                status, output = self.shell.run(self._typed(line))
-                self.assertEqual(status, 0, f"$ {line}\n{output}")
-                said += output
-                if line.startswith("python3 -m venv"):
-                    self._lend()
-            for fragment in block.expected:
-                self.assertIn(fragment, said)
+        steps = blocks("getstarted")
+        self.assertGreater(sum(len(step.expected) for step in steps), 10)
+        for step in steps:
+            if step.file:
+                (self.home / "checkout" / step.file).write_text(step.text)
+            elif step.language == "console":
+                self.assertIsNone(step.why_not, step.where)
+                self.assertEqual(self.shell.type(step, self._typed), "", step.where)
         for name in ("kubeedge", "cloud", "edge", "checkout/pod.yaml"):
             self.assertFalse((self.home / name).exists(), name)
