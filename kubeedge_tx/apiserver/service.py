@@ -103,6 +103,13 @@ class ApiServerService(Service):
         self.kubeconfig = data_dir / "admin.kubeconfig"
         """The admin's kubeconfig; written at start."""
         self.registry = Registry()
+        self.database = Database(
+            reactor,
+            data_dir / "apiserver.db",
+            load_migrations("kubeedge_tx.apiserver", "data"),
+            remedy="move it away and start again; every object in it is lost",
+        )
+        """Every object is in it; open once started."""
         self._stop_steps: list[Callable[[], Any]] = []
         self._ready = False
 
@@ -134,15 +141,9 @@ class ApiServerService(Service):
         self._data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         authority = self._authority()
         server = self._server_pair(authority)
-        database = Database(
-            self._reactor,
-            self._data_dir / "apiserver.db",
-            load_migrations("kubeedge_tx.apiserver", "data"),
-            remedy="move it away and start again; every object in it is lost",
-        )
-        await database.open()
-        self._stop_steps.append(database.close)
-        store = ObjectStore(database, max_events=self._max_events)
+        await self.database.open()
+        self._stop_steps.append(self.database.close)
+        store = ObjectStore(self.database, max_events=self._max_events)
         await store.load()
         self._stop_steps.append(store.when_idle)
         verbs = Verbs(

@@ -44,6 +44,7 @@ from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.token import TOKENS_SECRET, is_revoked
+from kubeedge_tx.store.health import StoreHealth
 
 T = TypeVar("T")
 
@@ -80,6 +81,7 @@ class CloudCore(OrderedService):
         self._looks: dict[str, Callable[[], Any]] = {}
         self._nodes: Callable[[tuple[str, ...]], dict[str, Any]] = lambda nodes: {}
         self.metrics = Metrics()
+        self._stores = StoreHealth(self.metrics)
 
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name; complete once started."""
@@ -124,7 +126,7 @@ class CloudCore(OrderedService):
         status = StatusServer(
             reactor,
             metrics,
-            lambda: self._waiting_for,
+            lambda: self._waiting_for or self._stores.problem(),
             interface=interface,
             port=port,
             state=self.state,
@@ -334,6 +336,7 @@ class CloudCore(OrderedService):
             port=settings.port,
             wall_clock=time.time,
         )
+        self._stores.add(server.database)
         await self.start_child(server)
         self._ports["api"] = server.port
         return server.kubeconfig

@@ -6,6 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,9 @@ from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.edge import figures
 from kubeedge_tx.edge.children import Child, FileThreads
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
+from kubeedge_tx.edge.edged.machine import Usage, read_usage
 from kubeedge_tx.edge.edged.manager import Edged
+from kubeedge_tx.edge.edged.settings import NodeSettings
 from kubeedge_tx.edge.edgehub.certificates import CertFiles, CertManager
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.edgehub.tokenfile import blank_token
@@ -40,6 +43,7 @@ from kubeedge_tx.runtime.interfaces import IContainerRuntime
 from kubeedge_tx.runtime.process import ProcessRuntime
 from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.store.database import Database
+from kubeedge_tx.store.health import StoreHealth
 from kubeedge_tx.store.meta import MetaStore
 from kubeedge_tx.store.migrate import load_migrations
 from kubeedge_tx.store.mqtt import MqttStore
@@ -79,6 +83,7 @@ class EdgeCore(OrderedService):
         self._looks: dict[str, Callable[[], Any]] = {}
         self._certs: CertManager | None = None
         self.metrics = Metrics()
+        self._stores = StoreHealth(self.metrics)
         self.node_name = config.modules.edged.hostname_override or host.host_name()
         if not is_node_name(self.node_name):
             raise ConfigError(
@@ -123,7 +128,7 @@ class EdgeCore(OrderedService):
         status = StatusServer(
             reactor,
             self.metrics,
-            lambda: self._waiting_for,
+            lambda: self._waiting_for or self._stores.problem(),
             interface=interface,
             port=port,
             state=self.state,
@@ -140,6 +145,7 @@ class EdgeCore(OrderedService):
             relocate(config.database.data_source, self._data_dir),
             load_migrations("kubeedge_tx.store", "schema"),
         )
+        self._stores.add(database)
         await self.start_child(Child("store", database.open, database.close))
         store = MetaStore(database)
         await store.load()
@@ -186,21 +192,23 @@ class EdgeCore(OrderedService):
         )
         threads = FileThreads(reactor)
         await self.start_child(threads)
+        node = node_settings(
+            modules.edged,
+            name=self.node_name,
+            data_dir=self._data_dir,
+            cloud=modules.edge_hub.http_server,
+        )
         edged = Edged(
             reactor,
             bus,
             messages,
             runtime,
-            node=node_settings(
-                modules.edged,
-                name=self.node_name,
-                data_dir=self._data_dir,
-                cloud=modules.edge_hub.http_server,
-            ),
+            node=node,
             wall_clock=time.time,
             in_thread=threads.run,
             version=VERSION,
             report_events=modules.edged.report_event,
+            usage=lambda: self._usage(node),
         )
         add_bus(self.metrics, bus)
         figures.add_hub(self.metrics, hub)
@@ -254,6 +262,9 @@ class EdgeCore(OrderedService):
                 brokers.own.add_metrics(self.metrics)
         self._waiting_for = None
 
+    def _usage(self, node: NodeSettings) -> Usage:
+        return replace(read_usage(node.root_dir), disk_problem=self._stores.problem() or "")
+
     async def _brokers(self) -> Brokers | None:
         config = self._config.modules.event_bus
         if not config.enable:
@@ -265,6 +276,7 @@ class EdgeCore(OrderedService):
                 relocate(self._config.database.data_source, self._data_dir).with_name("mqtt.db"),
                 load_migrations("kubeedge_tx.store", "schema_mqtt"),
             )
+            self._stores.add(database)
             await self.start_child(Child("mqtt store", database.open, database.close))
             store = MqttStore(database)
         return make_brokers(

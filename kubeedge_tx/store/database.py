@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 
 from twisted.enterprise.adbapi import ConnectionPool
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +26,9 @@ neither, and neither begins nor ends a transaction."""
 BUSY_TIMEOUT_SECONDS: Final = 5.0
 """How long a statement waits for another process that holds the file."""
 
+PROBE_SECONDS: Final = 5.0
+"""After a failed write nobody may have anything to write; so often we look whether it works."""
+
 _WHAT_TO_DO: Final = {
     sqlite3.SQLITE_FULL: "the disk is full; free some space",
     sqlite3.SQLITE_BUSY: "locked by another process; is a second one running on this file?",
@@ -35,6 +39,8 @@ _WHAT_TO_DO: Final = {
     sqlite3.SQLITE_IOERR: "the disk does not answer as it should; check it",
 }
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DISK: Final = _BROKEN | frozenset(_WHAT_TO_DO)
+"""What is about the file, and not about what was to be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +178,15 @@ class Database:
         self._committed = committed
         self._pool: ConnectionPool | None = None
         self._writer: Writer | None = None
+        self._problem = ""
+        self._probing: IDelayedCall | None = None
+        self.failed_writes = 0
+        """Writes that did not reach the disk, since the start."""
+
+    @property
+    def problem(self) -> str:
+        """Why the last write did not reach the disk, and what to do; empty if it did."""
+        return self._problem
 
     def open(self) -> Deferred[None]:
         """Fires when the file can be used.
@@ -196,7 +211,7 @@ class Database:
         """
         if self._writer is None:
             return fail(self._not_open())
-        return self._writer.write(work).addErrback(self._explain)
+        return self._writer.write(work).addErrback(self._not_written)
 
     def commit(self, *changes: Change) -> Deferred[None]:
         """Write all changes or none, then apply them to memory, in this order."""
@@ -241,7 +256,7 @@ class Database:
             pool, self._pool = self._pool, None
             pool.close()
             raise
-        self._writer = Writer(self._on_pool, self._committed)
+        self._writer = Writer(self._on_pool, self._written)
         if had != len(self._migrations):
             self._log.info(
                 "{path}: schema {had} is now schema {now}",
@@ -252,6 +267,9 @@ class Database:
 
     async def _close(self) -> None:
         writer, self._writer = self._writer, None
+        probing, self._probing = self._probing, None
+        if probing is not None:
+            probing.cancel()
         if writer is None or self._pool is None:
             return
         pool = self._pool
@@ -270,6 +288,27 @@ class Database:
             raise StoreCorrupt(self._corrupt(f"SQLite says: {verdict}"))
         return migrate(connection, self.path, self._migrations)
 
+    def _written(self, works: int) -> None:
+        if self._problem:
+            self._log.info("{path}: can be written again", path=str(self.path))
+            self._problem = ""
+        self._committed(works)
+
+    def _not_written(self, failure: Failure) -> Failure:
+        explained = self._explain(failure)
+        if _code(failure.value) in _DISK:
+            self.failed_writes += 1
+            self._problem = str(explained.value)
+            if self._probing is None and self._writer is not None:
+                self._probing = self._reactor.callLater(PROBE_SECONDS, self._probe)
+        return explained
+
+    def _probe(self) -> None:
+        self._probing = None
+        if self._problem and self._writer is not None:
+            # It changes nothing, and SQLite writes a page all the same.
+            self.write(_touch).addErrback(lambda failure: failure.trap(StoreError) and None)
+
     def _on_pool(self, work: Callable[[sqlite3.Connection], T]) -> Deferred[T]:
         assert self._pool is not None
         done: Deferred[T] = self._pool.runWithConnection(work)
@@ -282,7 +321,7 @@ class Database:
         error = failure.value
         if not isinstance(error, sqlite3.Error) or isinstance(error, sqlite3.ProgrammingError):
             return failure
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = _code(error)
         if code in _BROKEN:
             return Failure(StoreCorrupt(self._corrupt(str(error))))
         # The text of an IntegrityError names columns, never values.
@@ -303,6 +342,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
     except sqlite3.Error:
         connection.close()
         raise
+
+
+def _code(error: object) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def _touch(cursor: sqlite3.Cursor) -> None:
+    (version,) = cursor.execute("PRAGMA user_version").fetchone()
+    cursor.execute(f"PRAGMA user_version = {int(version)}")
 
 
 def _run_one(connection: sqlite3.Connection, work: Work[T]) -> T:

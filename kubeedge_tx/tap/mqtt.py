@@ -31,6 +31,7 @@ from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.security import foreign
 from kubeedge_tx.store.database import Database
+from kubeedge_tx.store.health import StoreHealth
 from kubeedge_tx.store.migrate import load_migrations
 from kubeedge_tx.store.mqtt import MqttStore
 from kubeedge_tx.tap.role import RoleOptions, RoleService
@@ -90,6 +91,7 @@ class MqttCore(OrderedService):
         self._waiting_for: str | None = "the start"
         self._keeper: Doorkeeper | None = None
         self.metrics = Metrics()
+        self._stores = StoreHealth(self.metrics)
 
     def ports(self) -> dict[str, int]:
         """``mqtt`` is the first listener, ``mqtt-2`` the second and so on; and ``metrics``."""
@@ -108,7 +110,11 @@ class MqttCore(OrderedService):
         where = "commonConfig.monitorServer.bindAddress"
         interface, port = split_address(config.common_config.monitor_server.bind_address, where)
         status = StatusServer(
-            reactor, self.metrics, lambda: self._waiting_for, interface=interface, port=port
+            reactor,
+            self.metrics,
+            lambda: self._waiting_for or self._stores.problem(),
+            interface=interface,
+            port=port,
         )
         await self.start_child(status)
         await self.start_child(ReactorDelay(reactor, self.metrics))
@@ -124,6 +130,7 @@ class MqttCore(OrderedService):
                 self._data_dir / "mqtt.db",
                 load_migrations("kubeedge_tx.store", "schema_mqtt"),
             )
+            self._stores.add(database)
             await self.start_child(_Opened(database))
             store = MqttStore(database)
 

@@ -46,6 +46,8 @@ class Usage:
     inodes_free: int
     processes: int
     processes_limit: int
+    disk_problem: str = ""
+    """Why the edge cannot store anything; empty if it can."""
 
 
 def read_machine(root: Path = Path("/")) -> Machine:

@@ -161,8 +161,10 @@ def _size(kib: int) -> str:
 
 def _conditions(usage: Usage, engine: Engine, previous: Json, now: float) -> list[Json]:
     memory = usage.memory_free_kib < RESERVED_MEMORY_KIB
-    disk = usage.disk_free_kib < usage.disk_kib * RESERVED_DISK or (
-        usage.inodes > 0 and usage.inodes_free < usage.inodes * RESERVED_INODES
+    disk = (
+        bool(usage.disk_problem)
+        or usage.disk_free_kib < usage.disk_kib * RESERVED_DISK
+        or (usage.inodes > 0 and usage.inodes_free < usage.inodes * RESERVED_INODES)
     )
     processes = bool(
         usage.processes_limit and usage.processes > usage.processes_limit * PROCESSES_FULL
@@ -177,7 +179,7 @@ def _conditions(usage: Usage, engine: Engine, previous: Json, now: float) -> lis
         _pressure(
             "DiskPressure",
             disk,
-            ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+            ("KubeletHasDiskPressure", usage.disk_problem or "kubelet has disk pressure"),
             ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
         ),
         _pressure(

@@ -76,7 +76,13 @@ class Requests:
         elif operation == names.PATCH and kind in _PATCHES:
             key = message.route.resource
             row = self._store.putting(key, kind, message.content)
-            await self._report(message, row, key=key, priority=_PATCHES[kind], confirm=True)
+            try:
+                await self._report(message, row, key=key, priority=_PATCHES[kind], confirm=True)
+            except StoreError:
+                if kind == "nodepatch" and self._remote.connected:
+                    # It says that the disk is full, so it must not wait until it is not.
+                    self._spawn(message, self._outcome(message, None))
+                raise
         elif operation == names.DELETE and kind == "pod":
             key = f"delete/{resource}/{_precondition(message)}"
             await self._report(message, key=key, priority=STATE, confirm=True)
@@ -172,7 +178,7 @@ class Requests:
             outcome = Outcome(error=str(error))
         return spare if outcome.error and spare is not None else outcome
 
-    def _spawn(self, message: Message, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, message: Message, work: Coroutine[Any, Any, object]) -> None:
         self._tasks.spawn(f"{message.route.operation} {message.route.resource}", work)
 
     def _tell(self, message: Message, outcome: Outcome) -> None:
