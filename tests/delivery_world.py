@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
@@ -36,7 +37,6 @@ from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
-from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings

@@ -7,11 +7,14 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import kubeedge_tx.store.database as _settings
 from kubeedge_tx.errors import StoreCorrupt, StoreError, StoreTooNew
+from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.store.database import Change, Database, Writer
+from kubeedge_tx.store.health import StoreHealth
 from kubeedge_tx.store.migrate import Migration, load_migrations
 
 FIRST = Migration(1, "CREATE TABLE t (k TEXT PRIMARY KEY, v TEXT); CREATE TABLE u (k TEXT);")
@@ -36,6 +39,12 @@ def insert(key: str, value: str = "") -> Any:
 
 def keys(cursor: sqlite3.Cursor) -> list[str]:
     return [row[0] for row in cursor.execute("SELECT k FROM t ORDER BY k")]
+
+
+def _full(cursor: sqlite3.Cursor) -> None:
+    """Leave room for two more pages."""
+    pages = cursor.execute("PRAGMA page_count").fetchone()[0]
+    cursor.execute(f"PRAGMA max_page_count = {pages + 2}")
 
 
 class DatabaseTests(TestCase):
@@ -101,17 +110,40 @@ class DatabaseTests(TestCase):
     async def test_full_disk(self) -> None:
         """Every write of the group fails and says that the disk is full; later ones work."""
         database = await self.opened()
-
-        def limit(cursor: sqlite3.Cursor) -> None:
-            pages = cursor.execute("PRAGMA page_count").fetchone()[0]
-            cursor.execute(f"PRAGMA max_page_count = {pages + 2}")
-
-        await database.read(limit)
+        await database.read(_full)
         big = database.write(insert("big", "x" * 100_000))
         error = await fails(big, StoreError)
         self.assertIn("disk is full", str(error))
         await database.write(insert("small"))
         self.assertEqual(await database.read(keys), ["small"])
+
+    async def test_problem(self) -> None:
+        """A full disk is a problem until something is written again, if only to try."""
+        self.patch(_settings, "PROBE_SECONDS", 0.05)
+        metrics = Metrics()
+        health = StoreHealth(metrics)
+        database = await self.opened()
+        health.add(database)
+        self.assertIsNone(health.problem())
+        await database.write(insert("a"))
+        await fails(database.write(insert("a")), StoreError)
+        self.assertIsNone(health.problem(), "what was to be written was wrong, not the disk")
+
+        await database.read(_full)
+        await fails(database.write(insert("big", "x" * 100_000)), StoreError)
+        self.assertIn("the disk is full; free some space", str(health.problem()))
+        self.assertIn('kubeedge_store_failing{store="edge.db"} 1', metrics.text())
+        self.assertIn('kubeedge_store_failed_writes{store="edge.db"} 1', metrics.text())
+        while health.problem():
+            await deferLater(reactor, 0.01)
+        self.assertIn('kubeedge_store_failing{store="edge.db"} 0', metrics.text())
+
+    async def test_closed_amid_a_problem(self) -> None:
+        """Closing waits for no further try."""
+        database = await self.opened()
+        await database.read(_full)
+        await fails(database.write(insert("big", "x" * 100_000)), StoreError)
+        await database.close()
 
     async def test_locked_by_another_process(self) -> None:
         """A second writer on the file is named as the likely cause."""

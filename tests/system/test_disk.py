@@ -44,9 +44,12 @@ class DiskCase(SystemCase):
         mount = ["mount", "-t", "tmpfs", "-o", "size=48m,mode=0700", "tmpfs", str(folder)]
         subprocess.run(mount, check=True)
         self.addCleanup(subprocess.run, ["umount", "-l", str(folder)], check=True)
-        disk = FullDisk(reactor, folder)
+        return FullDisk(reactor, folder)
+
+    async def fill(self, disk: FullDisk) -> None:
+        """Fill it, and empty it before the roles end."""
+        await disk.start()
         self.addCleanup(disk.stop)
-        return disk
 
     async def readiness(self, role: Role) -> str:
         """What ``/readyz`` says."""
@@ -63,11 +66,13 @@ class DiskCase(SystemCase):
         await until(f"/readyz of {role.kind} to say {words!r}", look, role)
 
     async def web(self, cloud: Role, edge: Role, api: Api) -> str:
-        """Run a pod with a ConfigMap; returns the ConfigMap's uid."""
+        """Run a pod with a ConfigMap that the edge has confirmed; returns the ConfigMap's uid."""
         made = await api.create(config_map("settings", text="one"))
         await api.create(pod("web", *SLEEP, **MOUNTED))
         await self.pod_ready(api, "web", cloud, edge)
-        return str(made["metadata"]["uid"])
+        metadata = made["metadata"]
+        await self.agreed(api, metadata["uid"], metadata["resourceVersion"], cloud, edge)
+        return str(metadata["uid"])
 
     async def confirmed(self, api: Api, uid: str) -> str:
         """Which version of it the cluster says that the edge has."""
@@ -91,7 +96,7 @@ class FullDiskTests(DiskCase):
         cloud, edge, api = await self.pair()
         uid = await self.web(cloud, edge, api)
         before = await self.confirmed(api, uid)
-        await disk.start()
+        await self.fill(disk)
         changed = await api.patch(SETTINGS, {"data": {"text": "x" * 500_000}})
         version = changed["metadata"]["resourceVersion"]
         await api.create(pod("later", *SLEEP))
@@ -118,7 +123,7 @@ class FullDiskTests(DiskCase):
         disk = self.disk(self.work / "edge")
         cloud, edge, api = await self.pair()
         uid = await self.web(cloud, edge, api)
-        await disk.start()
+        await self.fill(disk)
         changed = await api.patch(SETTINGS, {"data": {"text": "x" * 500_000}})
         await self.says(edge, FULL)
         await disk.stop()
@@ -130,7 +135,7 @@ class FullDiskTests(DiskCase):
         disk = self.disk(self.work / "c")
         cloud, edge, api = await self.pair()
         uid = await self.web(cloud, edge, api)
-        await disk.start()
+        await self.fill(disk)
         refused: list[Refused] = []
 
         async def write() -> bool:
@@ -163,7 +168,7 @@ class FullDiskTests(DiskCase):
             pod("ends", "sh", "-c", f"until [ -e {go} ]; do sleep 0.1; done", restartPolicy="Never")
         )
         await self.pod_ready(api, "ends", cloud, edge)
-        await disk.start()
+        await self.fill(disk)
         await self.says(cloud, FULL)
         go.touch()
         await until("the edge to tell", lambda: edge.output.count("Started"), edge)

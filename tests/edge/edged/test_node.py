@@ -99,6 +99,22 @@ class NodeObjectTests(SynchronousTestCase):
         self.assertTrue(node["spec"]["unschedulable"])
         self.assertIn(taint, node["spec"]["taints"])
 
+    def test_cannot_store(self) -> None:
+        """An edge that cannot store anything has disk pressure, and says why."""
+        usage = Usage(
+            memory_free_kib=10**7,
+            disk_kib=1000,
+            disk_free_kib=900,
+            inodes=100,
+            inodes_free=50,
+            processes=1,
+            processes_limit=100,
+            disk_problem="/var/lib/edgecore.db: the disk is full; free some space",
+        )
+        status = node_status(settings(), MACHINE, usage, Engine(name="docker"), "0.1", {}, EPOCH)
+        (found,) = (each for each in status["conditions"] if each["type"] == "DiskPressure")
+        self.assertEqual((found["status"], found["message"]), ("True", usage.disk_problem))
+
     def test_pressure(self) -> None:
         """Little memory, a full disk and an engine that is away are conditions."""
         full = Usage(

@@ -251,6 +251,17 @@ class ReportTests(RequestCase):
         sent = self.cloud.channel.take()
         self.assertEqual([each.read() for each in sent[:2]], ['{"n":99}'] * 2)
 
+    def test_disk_full(self) -> None:
+        """Edged hears that nothing is kept; the node's state goes out all the same."""
+        self.database.failing = StoreError("the disk is full")
+        for what, sent in (("null/nodepatch/edge-1", 1), ("default/podpatch/web", 0)):
+            kind, text = self.answer("patch", what, '{"status":{}}')
+            self.assertEqual((kind, text), ("error", "the disk is full"))
+            self.settle()
+            found = [each for each in self.cloud.channel.take() if each.route.resource == what]
+            self.assertEqual(len(found), sent, what)
+        self.assertEqual(len(self.outbox), 0)
+
     def test_refused_for_good(self) -> None:
         """What the cloud will never take is given up."""
         for reason, code in (("NotFound", 404), ("Conflict", 409), ("Invalid", 422)):
