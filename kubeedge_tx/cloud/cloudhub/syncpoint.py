@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
+from kubeedge_tx.api import meta
 from kubeedge_tx.api.meta import is_newer
 from kubeedge_tx.api.resources import CLUSTEROBJECTSYNCS, OBJECTSYNCS, ResourceType
 from kubeedge_tx.beehive.route import CLUSTER
@@ -83,6 +84,7 @@ class _Record:
         "kind",
         "name",
         "object_name",
+        "revision",
         "state",
         "version",
         "written",
@@ -97,6 +99,8 @@ class _Record:
         self.written: str | None = ""
         """What the last successful write left; an empty text for not yet known."""
         self.written_at = float("-inf")
+        self.revision = ""
+        """The sync object's own resourceVersion that this write led to."""
         self.exists = False
         """Whether we made it, or saw it; the informer may not have it yet."""
         self.state = _IDLE
@@ -250,13 +254,28 @@ class SyncPoint:
     def _seen(self, obj: dict[str, Any]) -> None:
         key = _key(obj)
         record = self._records.get(key)
-        if (
-            record is not None
-            and record.state == _IDLE
-            and not record.dirty
-            and record.version == _version(obj)
-        ):
+        if record is not None and record.state == _IDLE and not record.dirty:
+            self._compare(key, record, obj)
+
+    def _compare(self, key: Key, record: _Record, obj: dict[str, Any] | None) -> None:
+        """Forget a record that is written, once the informer tells the same or something newer.
+
+        A write of another process may have been on its way longer than ours, and have undone
+        it: then ours is made again.
+        """
+        seen = None if obj is None else _version(obj)
+        if seen == record.version:
             del self._records[key]
+        elif (
+            obj is not None
+            and record.version is not None
+            and is_newer(meta.resource_version(obj), record.revision)
+        ):
+            if is_newer(seen or "", record.version):
+                del self._records[key]
+            else:
+                record.written = seen
+                self._schedule(key, record)
 
     def _record(self, key: Key) -> _Record:
         record = self._records.get(key)
@@ -311,12 +330,10 @@ class SyncPoint:
             self._settle(key, record)
 
     def _settle(self, key: Key, record: _Record) -> None:
-        """Forget a record that is written, if the informer tells the same."""
+        """Rest, now that all is written and the interval over."""
         record.state = _IDLE
         kind = OBJECTSYNCS if key[0] else CLUSTEROBJECTSYNCS
-        found = self._informers[kind].get(*key)
-        if (None if found is None else _version(found)) == record.version:
-            del self._records[key]
+        self._compare(key, record, self._informers[kind].get(*key))
 
     def _start_more(self) -> None:
         if self._starting:
@@ -380,17 +397,16 @@ class SyncPoint:
         status = {"status": {"objectResourceVersion": version}}
         try:
             self.writes += 1
-            await self._kube.patch(kind, *key, status, subresource="status")
+            made = await self._kube.patch(kind, *key, status, subresource="status")
         except KubeError as error:
             if error.code != 404 or not record.exists:
                 raise
             record.exists = False
             await self._create(kind, key, record)
-            if record.exists:
-                self.writes += 1
-                await self._kube.patch(kind, *key, status, subresource="status")
-        else:
-            record.exists = True
+            self.writes += 1
+            made = await self._kube.patch(kind, *key, status, subresource="status")
+        record.exists = True
+        record.revision = meta.resource_version(made)
 
     async def _create(self, kind: ResourceType, key: Key, record: _Record) -> None:
         metadata = {"name": key[1], "namespace": key[0]} if key[0] else {"name": key[1]}

@@ -126,6 +126,22 @@ class SyncPointTests(SynchronousTestCase):
         self.kube.put(OBJECTSYNCS, {**found, "status": {"objectResourceVersion": "12"}})
         self.assertEqual(self.point.recorded("edge-1", "default", "u"), "12")
 
+    def test_undone(self) -> None:
+        """An older write of another process that lands after ours does not stay."""
+        for seconds in (0.0, 5.0):  # at once, and when all seemed written long ago
+            version = f"2{seconds:.0f}"
+            self.point.acked("edge-1", order(version))
+            self.clock.advance(seconds)
+            found = self.kube.peek(OBJECTSYNCS, "default", "edge-1.u")
+            assert found is not None
+            self.kube.put(OBJECTSYNCS, {**found, "status": {"objectResourceVersion": "10"}})
+            self.point.acked("edge-1", order(version))
+            self.clock.advance(2.0)
+            self.assertEqual(self.recorded_in_cluster(), version)
+            self.assertEqual(len(self.point), 0)
+        self.clock.advance(10.0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_delete(self) -> None:
         """An acknowledged delete removes the record; one that is gone already is fine."""
         self.point.acked("edge-1", order("10"))
