@@ -6,13 +6,15 @@ Keys that upstream does not have are marked *ours*.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import field
+from msgspec import Meta, field
 
 from kubeedge_tx.config.types import (
     Block,
     Count,
+    HttpLimits,
+    ListenerLimits,
     Logging,
     MonitorServer,
     NotNegative,
@@ -128,7 +130,18 @@ class CloudHub(Block, frozen=True, kw_only=True):
     """*Ours.* Objects in flight to an edge of our own kind; a Go edge gets 1."""
     connect_rate: Positive = 100
     """*Ours.* Nodes a second that may connect on average, and five times as many at once; the
-    others get 503 and come again. A restarted cloud is not overrun by its edges."""
+    others get 503 and a time of their own to come again (``Retry-After``). A restarted cloud is
+    not overrun by its edges."""
+    drain_seconds: Count = 5
+    """*Ours.* Seconds over which a cloud that stops sends its edges to others, at most; 100 edges
+    a second (``connectRate``) if there are few."""
+    message_rate: Positive = 1000
+    """*Ours.* Messages a second that one node may send on average, and twice as many at once; it
+    is read more slowly otherwise. What it acknowledges is not counted."""
+    max_message_bytes: Annotated[int, Meta(ge=1024 * 1024, le=32 * 1024 * 1024)] = 32 * 1024 * 1024
+    """*Ours.* The longest message an edge may send; a Go edge sends up to 32 MiB."""
+    websocket_limits: ListenerLimits = field(default_factory=ListenerLimits)
+    https_limits: HttpLimits = field(default_factory=HttpLimits)
     legacy_certificates: bool = False
     """*Ours.* Accept edges whose certificate says ``KubeEdge/kubeedge.io`` and no node."""
 
@@ -294,6 +307,9 @@ class ApiServer(Block, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1"
     port: Port = 6443
+    limits: HttpLimits = field(
+        default_factory=lambda: HttpLimits(idle_timeout=600, write_timeout=120)
+    )
 
 
 class Modules(Block, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, field
 
 from kubeedge_tx.errors import ConfigError
 
@@ -27,6 +27,50 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """A block of configuration; an unknown key in it is an error."""
 
 
+class ListenerLimits(Block, frozen=True, kw_only=True):
+    """*Ours.* What a listener bears; who exceeds it is refused, counted and logged.
+
+    When too many are not known yet, who has waited longest makes room for who comes.
+    """
+
+    max_connections: Positive = 10_000
+    """Connections at once."""
+    max_connections_per_peer: Positive = 5_000
+    """The same from one address, behind which there may be a whole site."""
+    max_unauthenticated: Positive = 1_000
+    """Connections at once whose peer is not known yet."""
+    max_unauthenticated_per_peer: Positive = 500
+    """The same from one address."""
+    connection_rate: Positive = 200
+    """New connections a second from one address, on average."""
+    connection_burst: Positive = 1_000
+    """The same, at once."""
+    handshake_timeout: Positive = 30
+    """Seconds until a peer must be known, TLS included."""
+
+
+class HttpLimits(ListenerLimits, frozen=True, kw_only=True):
+    """*Ours.* The same for HTTP."""
+
+    request_timeout: Positive = 30
+    """Seconds from the first byte of a request to its last."""
+    idle_timeout: Positive = 30
+    """Seconds between two requests."""
+    write_timeout: Positive = 30
+    """Seconds that a peer may leave an answer unread."""
+
+
+def small_limits() -> HttpLimits:
+    """Limits of a port for this machine's own programs."""
+    return HttpLimits(
+        max_connections=100,
+        max_connections_per_peer=100,
+        max_unauthenticated=50,
+        max_unauthenticated_per_peer=50,
+        idle_timeout=60,
+    )
+
+
 class MonitorServer(Block, frozen=True, kw_only=True):
     """The local port with ``/healthz``, ``/readyz`` and ``/metrics``."""
 
@@ -34,6 +78,7 @@ class MonitorServer(Block, frozen=True, kw_only=True):
     """``HOST:PORT``; port 0 takes a free one."""
     enable_profiling: bool = False
     """Kept for upstream's files; there is no profiling endpoint here."""
+    limits: HttpLimits = field(default_factory=small_limits)
 
 
 class Logging(Block, frozen=True, kw_only=True):

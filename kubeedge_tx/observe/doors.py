@@ -9,8 +9,7 @@ however many are slow on purpose.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.logger import Logger
@@ -36,23 +35,36 @@ TOO_LARGE: Final = "too-large"
 UNREAD: Final = "unread"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
-    """What a listener bears."""
+class Limits(Protocol):
+    """What a listener bears: a block of the configuration."""
 
-    connections: int = 10_000
-    """At once."""
-    per_peer: int = 5_000
-    """The same, from one address."""
-    strangers: int = 1_000
-    """Of them, those that are not known yet."""
-    strangers_per_peer: int = 500
-    rate_per_peer: float = 200.0
-    """New connections a second from one address, on average."""
-    burst_per_peer: float = 1_000.0
-    """The same, at once."""
-    admission: float = 30.0
-    """Seconds a stranger has to become known."""
+    @property
+    def max_connections(self) -> int:
+        """At once."""
+
+    @property
+    def max_connections_per_peer(self) -> int:
+        """The same, from one address."""
+
+    @property
+    def max_unauthenticated(self) -> int:
+        """Of them, those whose peer is not known yet."""
+
+    @property
+    def max_unauthenticated_per_peer(self) -> int:
+        """The same, from one address."""
+
+    @property
+    def connection_rate(self) -> int:
+        """New connections a second from one address, on average."""
+
+    @property
+    def connection_burst(self) -> int:
+        """The same, at once."""
+
+    @property
+    def handshake_timeout(self) -> int:
+        """Seconds until a peer must be known."""
 
 
 class Visit:
@@ -70,12 +82,12 @@ class Visit:
         """Say that the peer may be here."""
         self._door.known(self)
 
-    def left(self, reason: object = None) -> None:
+    def left(self, tls: str = "") -> None:
         """Say that the connection is gone.
 
-        :param reason: why, as Twisted says it; a stranger's TLS error is written down.
+        :param tls: what TLS did not like, if that is why.
         """
-        self._door.left(self, reason)
+        self._door.left(self, tls)
 
     def turned_out(self, reason: str, why: str) -> None:
         """Write down that the connection ends by our will: the caller ends it."""
@@ -91,9 +103,7 @@ class Door:
 
     _log = Logger()
 
-    def __init__(
-        self, name: str, limits: DoorLimits, clock: IReactorTime, refused: Counter
-    ) -> None:
+    def __init__(self, name: str, limits: Limits, clock: IReactorTime, refused: Counter) -> None:
         self.name = name
         self.limits = limits
         self._clock = clock
@@ -126,19 +136,22 @@ class Door:
         limits = self.limits
         now = self._clock.seconds()
         if not self._take(peer, now):
-            return RATE, f"more than {limits.rate_per_peer:g} connections a second"
-        if self.connections >= limits.connections:
-            return FULL, f"{limits.connections} connections are open"
-        if self._open.get(peer, 0) >= limits.per_peer:
-            return PEER_FULL, f"{limits.per_peer} connections from there are open"
-        if self._strangers_of.get(peer, 0) >= limits.strangers_per_peer:
+            return RATE, f"more than {limits.connection_rate} connections a second"
+        if self.connections >= limits.max_connections:
+            return FULL, f"{limits.max_connections} connections are open"
+        if self._open.get(peer, 0) >= limits.max_connections_per_peer:
+            return PEER_FULL, f"{limits.max_connections_per_peer} connections from there are open"
+        if self._strangers_of.get(peer, 0) >= limits.max_unauthenticated_per_peer:
             oldest = next(visit for visit in self._strangers if visit.peer == peer)
             if not self._makes_room(oldest, now):
-                return STRANGERS, f"{limits.strangers_per_peer} from there are not known yet"
-        elif len(self._strangers) >= limits.strangers and not self._makes_room(
+                return (
+                    STRANGERS,
+                    f"{limits.max_unauthenticated_per_peer} from there are not known yet",
+                )
+        elif len(self._strangers) >= limits.max_unauthenticated and not self._makes_room(
             next(iter(self._strangers)), now
         ):
-            return STRANGERS, f"{limits.strangers} are not known yet"
+            return STRANGERS, f"{limits.max_unauthenticated} are not known yet"
         return None
 
     def _makes_room(self, oldest: Visit, now: float) -> bool:
@@ -150,8 +163,9 @@ class Door:
 
     def _take(self, peer: str, now: float) -> bool:
         limits = self.limits
-        at, left = self._rates.pop(peer, (now, limits.burst_per_peer))
-        left = min(limits.burst_per_peer, left + (now - at) * limits.rate_per_peer)
+        burst = float(limits.connection_burst)
+        at, left = self._rates.pop(peer, (now, burst))
+        left = min(burst, left + (now - at) * limits.connection_rate)
         taken = left >= 1.0
         self._rates[peer] = (now, left - 1.0 if taken else left)
         if len(self._rates) > PEERS:
@@ -169,7 +183,7 @@ class Door:
         self._strangers[visit] = None
         self._strangers_of[peer] = self._strangers_of.get(peer, 0) + 1
         if self._timer is None:
-            self._timer = self._clock.callLater(self.limits.admission, self._look)
+            self._timer = self._clock.callLater(self.limits.handshake_timeout, self._look)
         return visit
 
     def known(self, visit: Visit) -> None:
@@ -181,10 +195,10 @@ class Door:
                 self._timer.cancel()
                 self._timer = None
 
-    def left(self, visit: Visit, reason: object = None) -> None:
+    def left(self, visit: Visit, tls: str = "") -> None:
         """See :meth:`Visit.left`."""
-        if visit in self._strangers and (words := tls_words(reason)):
-            self.note(visit.peer, TLS, words)
+        if visit in self._strangers and tls:
+            self.note(visit.peer, TLS, tls)
         self.known(visit)
         self.connections -= 1
         _less(self._open, visit.peer)
@@ -210,7 +224,7 @@ class Door:
 
     def _look(self) -> None:
         self._timer = None
-        admission = self.limits.admission
+        admission = self.limits.handshake_timeout
         now = self._clock.seconds()
         while self._strangers:
             oldest = next(iter(self._strangers))
@@ -252,7 +266,7 @@ class Doors:
             read=lambda: {(door.name,): float(door.strangers) for door in self._doors},
         )
 
-    def door(self, name: str, limits: DoorLimits) -> Door:
+    def door(self, name: str, limits: Limits) -> Door:
         """Make the door of a listener."""
         door = Door(name, limits, self._clock, self._refused)
         self._doors.append(door)

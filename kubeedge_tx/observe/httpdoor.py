@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
-from kubeedge_tx.observe.doors import SLOW, UNREAD, Door, Visit
+from kubeedge_tx.observe.doors import SLOW, UNREAD, Door, Visit, tls_words
 
-REQUEST_SECONDS: Final = 30.0
-"""From the first byte of a request to its last: who sends a byte now and then is cut."""
 
-WRITE_SECONDS: Final = 120.0
-"""A peer may leave an answer unread for so long."""
+class HttpLimits(Protocol):
+    """What an HTTP listener bears, beside its door's limits: a block of the configuration."""
+
+    @property
+    def request_timeout(self) -> int:
+        """Seconds from a request's first byte to its last: who sends a byte now and then is
+        cut."""
+
+    @property
+    def idle_timeout(self) -> int:
+        """Seconds between two requests."""
+
+    @property
+    def write_timeout(self) -> int:
+        """Seconds that a peer may leave an answer unread."""
+
+
+C = TypeVar("C", bound="DoorChannel")
 
 
 class DoorChannel(HTTPChannel):
-    """One connection.
+    """One connection: see :func:`behind`.
 
-    Set ``door`` where it is made. Its requests call :meth:`known` once their peer may be here.
+    Its requests call :meth:`known` once their peer may be here.
     """
 
     door: Door
-    request_seconds = REQUEST_SECONDS
-    write_seconds = WRITE_SECONDS
+    limits: HttpLimits
     _visit: Visit | None = None
     _arriving: IDelayedCall | None = None
     _reading: IDelayedCall | None = None
@@ -40,7 +53,7 @@ class DoorChannel(HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Start the clock at a request's first byte."""
         if self._arriving is None and not self._handlingRequest:
-            self._arriving = self.callLater(self.request_seconds, self._too_slow)
+            self._arriving = self.callLater(self.limits.request_timeout, self._too_slow)
         super().dataReceived(data)
 
     def allContentReceived(self) -> None:
@@ -51,7 +64,7 @@ class DoorChannel(HTTPChannel):
     def pauseProducing(self) -> None:
         """Told by the transport: the peer does not read."""
         if self._reading is None:
-            self._reading = self.callLater(self.write_seconds, self._unread)
+            self._reading = self.callLater(self.limits.write_timeout, self._unread)
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
@@ -74,16 +87,16 @@ class DoorChannel(HTTPChannel):
         self._stop_waiting()
         visit, self._visit = self._visit, None
         if visit is not None:
-            visit.left(reason)
+            visit.left(getattr(self.transport, "refusal", "") or tls_words(reason))
         super().connectionLost(reason)
 
     def _too_slow(self) -> None:
         self._arriving = None
-        self._turn_out(SLOW, f"the request was not complete after {self.request_seconds:g} s")
+        self._turn_out(SLOW, f"the request was not complete after {self.limits.request_timeout} s")
 
     def _unread(self) -> None:
         self._reading = None
-        self._turn_out(UNREAD, f"nothing of the answer was read for {self.write_seconds:g} s")
+        self._turn_out(UNREAD, f"nothing of the answer was read for {self.limits.write_timeout} s")
 
     def _turn_out(self, reason: str, why: str) -> None:
         if self._visit is not None:
@@ -103,3 +116,11 @@ class DoorChannel(HTTPChannel):
         call, self._reading = self._reading, None
         if call is not None:
             call.cancel()
+
+
+def behind(door: Door, limits: HttpLimits, channel: C) -> C:
+    """Put a new connection behind a door."""
+    channel.door = door
+    channel.limits = limits
+    channel.timeOut = limits.idle_timeout
+    return channel

@@ -23,6 +23,7 @@ from autobahn.websocket import USES_NVX
 from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,6 +31,8 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.errors import HandshakeFailed, WireError
+from kubeedge_tx.observe.doors import TOO_LARGE, Door, Visit, tls_words
+from kubeedge_tx.observe.rarely import Rarely, and_more
 from kubeedge_tx.viaduct import codec
 from kubeedge_tx.viaduct.liveness import PING_INTERVAL, SILENCE_LIMIT, Liveness, Verdict
 from kubeedge_tx.viaduct.traffic import Traffic
@@ -54,6 +57,13 @@ RESERVED: Final = frozenset({"ping", "pong", "config"})
 
 PROOF: Final = b"there?"
 """Payload of a WebSocket ping whose pong is waited for; those of the keepalive are empty."""
+
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""The longest request for an upgrade; what goes on without an end is cut."""
+
+MAX_FRAGMENTS: Final = 16 * 1024
+"""Frames of one message: Go sends 4 KiB in each, so 32 MiB have half as many. Fragments of a
+byte or two take twenty times their size in memory."""
 
 NORMAL: Final = 1000
 FAILED: Final = 4500
@@ -97,12 +107,14 @@ class HandshakeRefused(Exception):
 
     :param status: HTTP status, 400 to 599.
     :param reason: a few words that the client may read.
+    :param retry_after: seconds after which the client shall come again; 0 to say nothing.
     """
 
-    def __init__(self, status: int, reason: str) -> None:
+    def __init__(self, status: int, reason: str, retry_after: int = 0) -> None:
         super().__init__(reason)
         self.status = status
         self.reason = reason
+        self.retry_after = retry_after
 
 
 @implementer(IPushProducer)
@@ -238,12 +250,13 @@ class Channel:
             message = codec.decode(frame)
         except WireError as error:
             traffic.bad_frames += 1
-            self._log.warn("bad frame from {peer}: {why}", peer=self.peer, why=str(error))
+            self._context.bad_frame(self.peer, str(error))
             self.close(error.close_code, str(error))
             return
         traffic.count_received(message.route, len(frame))
         if message.route.operation in RESERVED:
-            self.send(self._context.messages.reply(message, "ack"))
+            if self.is_writable:  # who asks and does not read gets no more to read
+                self.send(self._context.messages.reply(message, "ack"))
             return
         try:
             ready = self._user.received(message)
@@ -318,8 +331,18 @@ class _Context:
     messages: MessageFactory
     settings: ChannelSettings
     traffic: Traffic
+    door: Door | None = None
     open: set[Channel] = field(default_factory=set)
     loop: LoopingCall | None = None
+    rarely: Rarely = field(default_factory=Rarely)
+
+    def bad_frame(self, peer: str, why: str) -> None:
+        """Log what a peer sent, once in a while."""
+        silent = self.rarely.due(peer.rpartition(":")[0], self.clock.seconds())
+        if silent is not None:
+            Channel._log.warn(
+                "bad frame from {peer}: {why}{more}", peer=peer, why=why, more=and_more(silent)
+            )
 
     def opened(self, channel: Channel) -> None:
         """Start looking at a channel's deadlines: one timer, however many there are."""
@@ -368,9 +391,23 @@ class _Forwarding:
         self.user.opened(channel)
 
     def onMessageFrame(self, payload: list[bytes]) -> None:
-        # Empty fragments are legal (Go sends one at the end) and must not pile up.
-        if not self.failedByMe:  # type: ignore[attr-defined]
-            self.message_data.extend(filter(None, payload))  # type: ignore[attr-defined]
+        parts: list[bytes] = self.message_data  # type: ignore[assignment]
+        if self.failedByMe:  # type: ignore[attr-defined]
+            return
+        if self.current_frame.fin and not parts:  # type: ignore[attr-defined]
+            parts.extend(payload)
+        elif fragment := b"".join(payload):
+            # Empty fragments are legal (Go sends one at the end) and must not pile up.
+            parts.append(fragment)
+            if len(parts) > MAX_FRAGMENTS:
+                parts.clear()
+                self._fail_connection(  # type: ignore[attr-defined]
+                    codec.TOO_BIG, f"a message in more than {MAX_FRAGMENTS} fragments"
+                )
+
+    def onPing(self, payload: bytes) -> None:
+        if self.channel is not None and self.channel.is_writable:
+            self.sendPong(payload)  # type: ignore[attr-defined]
 
     def onMessageEnd(self) -> None:
         parts, self.message_data = self.message_data, None  # type: ignore[has-type]
@@ -396,6 +433,47 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
     """CloudHub's end."""
 
     admit: Callable[[Handshake], IChannelUser]
+    visit: Visit | None = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        door = self.context.door
+        if door is not None:
+            self.visit = door.arrived(self.transport.getPeer().host, self._turn_out)
+
+    def dataReceived(self, data: bytes) -> None:
+        if (
+            self.state == self.STATE_CONNECTING
+            and len(self.data or b"") + len(data) > MAX_HEAD_BYTES
+        ):
+            if self.visit is not None:
+                self.visit.turned_out(TOO_LARGE, f"more than {MAX_HEAD_BYTES} bytes of headers")
+            self._turn_out()
+            return
+        super().dataReceived(data)
+
+    def onOpen(self) -> None:
+        if self.visit is not None:
+            self.visit.known()
+        super().onOpen()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        visit, self.visit = self.visit, None
+        if visit is not None:
+            visit.left(getattr(self.transport, "refusal", "") or tls_words(reason))
+        super().connectionLost(reason)
+
+    def _turn_out(self) -> None:
+        self.wasClean = True  # else Autobahn warns about what we decided
+        self.dropConnection(abort=True)
+
+    retry_after = 0
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        headers = [*(responseHeaders or ()), ("Connection", "close")]
+        if self.retry_after:
+            headers.append(("Retry-After", str(self.retry_after)))
+        super().failHandshake(reason, code, headers)
 
     def onConnect(self, request: Any) -> tuple[None, dict[str, str]] | None:
         headers = request.headers
@@ -415,6 +493,7 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
                 )
             )
         except HandshakeRefused as refusal:
+            self.retry_after = refusal.retry_after
             raise ConnectionDeny(refusal.status, refusal.reason) from None
         except Exception:  # noqa: BLE001 - Autobahn would send the text to the client
             Channel._log.failure("the handshake of {peer} broke", peer=self.peer)
@@ -441,6 +520,13 @@ class _ClientProtocol(_Forwarding, WebSocketClientProtocol):  # type: ignore[mis
 
     settled: Deferred[None]
     """Fires when the WebSocket is open, or will never be."""
+    retry_after: int | None = None
+
+    def failHandshake(self, reason: str) -> None:
+        wish = (getattr(self, "http_headers", None) or {}).get("retry-after", "").strip()
+        if wish.isascii() and wish.isdigit() and len(wish) <= 6:  # else it is a date
+            self.retry_after = int(wish)
+        super().failHandshake(reason)
 
     def onConnect(self, response: Any) -> None:
         self.is_ours = _OURS in response.headers
@@ -465,6 +551,7 @@ class ChannelServerFactory(WebSocketServerFactory):  # type: ignore[misc]
     :param admit: called with each :class:`Handshake`; returns the channel's user, or
         raises :class:`HandshakeRefused`. Any other error is logged and answered with 500.
     :param traffic: counts frames and bytes of all channels.
+    :param door: limits how many come, and how long they take to open a WebSocket.
     """
 
     noisy = False
@@ -477,11 +564,12 @@ class ChannelServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         *,
         settings: ChannelSettings | None = None,
         traffic: Traffic | None = None,
+        door: Door | None = None,
     ) -> None:
         super().__init__(reactor=reactor)
         settings = settings or ChannelSettings()
         self._admit = admit
-        self._context = _Context(reactor, messages, settings, traffic or Traffic())
+        self._context = _Context(reactor, messages, settings, traffic or Traffic(), door)
         self.setProtocolOptions(
             webStatus=False,
             versions=[13],
@@ -566,5 +654,5 @@ async def connect(
         await protocol.settled
     channel: Channel | None = protocol.channel
     if channel is None:
-        raise HandshakeFailed(protocol.wasNotCleanReason or "closed")
+        raise HandshakeFailed(protocol.wasNotCleanReason or "closed", protocol.retry_after)
     return channel

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.observe.doors import Door, DoorLimits, Doors, Guarded, Visit
+from kubeedge_tx.config.types import ListenerLimits
+from kubeedge_tx.observe.doors import Door, Doors, Guarded, Visit
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.rarely import Rarely, and_more
 
@@ -36,7 +37,7 @@ class Gate:
     def __init__(self, **limits: Any) -> None:
         self.clock = Clock()
         self.metrics = Metrics()
-        self.door: Door = Doors(self.clock, self.metrics).door("port", DoorLimits(**limits))
+        self.door: Door = Doors(self.clock, self.metrics).door("port", ListenerLimits(**limits))
         self.out: list[str] = []
 
     def come(self, peer: str = "192.0.2.1", name: str = "") -> Visit | None:
@@ -65,7 +66,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_total_and_per_peer(self) -> None:
         """Neither all together nor one address alone can have more than is configured."""
-        gate = Gate(connections=3, per_peer=2)
+        gate = Gate(max_connections=3, max_connections_per_peer=2)
         first = gate.come()
         gate.come()
         self.assertIsNone(gate.come())
@@ -79,7 +80,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_slow_strangers(self) -> None:
         """Who has not become known in time is turned out; who has, stays."""
-        gate = Gate(admission=30)
+        gate = Gate(handshake_timeout=30)
         known = gate.come(name="known")
         gate.come(name="slow")
         gate.clock.advance(10)
@@ -97,7 +98,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_the_quick_get_in(self) -> None:
         """When slow ones fill the place, the oldest makes room, but not in its first second."""
-        gate = Gate(strangers=2, strangers_per_peer=2)
+        gate = Gate(max_unauthenticated=2, max_unauthenticated_per_peer=2)
         gate.come(name="a")
         gate.come(name="b")
         self.assertIsNone(gate.come("192.0.2.9"))
@@ -114,7 +115,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_one_peer_pays_itself(self) -> None:
         """An address with too many strangers loses its own, not those of others."""
-        gate = Gate(strangers=10, strangers_per_peer=2)
+        gate = Gate(max_unauthenticated=10, max_unauthenticated_per_peer=2)
         gate.come("192.0.2.2", "other")
         gate.come(name="a")
         gate.come(name="b")
@@ -124,7 +125,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_rate(self) -> None:
         """One address comes only so often; others are not concerned; later it may again."""
-        gate = Gate(rate_per_peer=2, burst_per_peer=3)
+        gate = Gate(connection_rate=2, connection_burst=3)
         self.assertEqual(
             [gate.door.admits("192.0.2.1") for _ in range(5)], [True] * 3 + [False] * 2
         )
@@ -148,7 +149,13 @@ class DoorTests(SynchronousTestCase):
     )
     def test_counts_hold(self, steps: list[tuple[str, int]]) -> None:
         """Whatever happens, the figures are those of who is there, and the limits are kept."""
-        gate = Gate(connections=6, per_peer=4, strangers=4, strangers_per_peer=3, admission=10)
+        gate = Gate(
+            max_connections=6,
+            max_connections_per_peer=4,
+            max_unauthenticated=4,
+            max_unauthenticated_per_peer=3,
+            handshake_timeout=10,
+        )
         there: list[Visit] = []
         for what, number in steps:
             if what == "come":
@@ -177,7 +184,7 @@ class DoorTests(SynchronousTestCase):
 
     def test_refused_before_there_is_a_protocol(self) -> None:
         """A refused connection costs no more than its socket."""
-        gate = Gate(connections=0)
+        gate = Gate(max_connections=0)
 
         class Factory:
             def buildProtocol(self, addr: Any) -> Any:
