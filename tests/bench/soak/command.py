@@ -40,7 +40,8 @@ def run(report: Report, settings: Settings) -> None:
     reactor.callWhenRunning(start)
     reactor.run()
     if failures:
-        raise GaveUp(f"see {work}: {failures[0].getTraceback()}")
+        report.say(failures[0].getTraceback())
+        raise GaveUp(f"{failures[0].value}\nsee {work}")
     if not results:
         raise GaveUp(f"interrupted; see {work}")
     (result,) = results

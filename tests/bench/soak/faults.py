@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall
 
+from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit.kit import Kit
 from kubeedge_tx.faultkit.proxy import Proxy
 from tests.bench.soak.programs import Program
 from tests.bench.soak.settings import Settings
@@ -40,8 +43,10 @@ class Faults:
         self._chance = chance
         self._say = say
         self._running = False
+        self._kit = Kit(reactor)
         self._open: dict[IDelayedCall, Callable[[], Any]] = {}
         self._killing: list[Deferred[None]] = []
+        self._tampering = DeferredLock()
         self.done: Counter[str] = Counter()
         self._kinds: list[tuple[int, Callable[[], None]]] = [
             (8, self._bad_link),
@@ -52,6 +57,9 @@ class Faults:
             (2, self._hold_edges),
             (1, self._hold_cloud),
             (1, self._hold_api),
+            (2, self._full_disk),
+            (2, self._slow_disk),
+            (2, self._wrong_clock),
         ]
 
     async def run(self) -> None:
@@ -69,6 +77,13 @@ class Faults:
 
     async def heal(self) -> None:
         """Undo everything; what was killed starts, nobody waits until it is ready."""
+        await self.end()
+        for program in self._site.programs():
+            program.go_on()
+            program.start()
+
+    async def end(self) -> None:
+        """Undo everything but deaths."""
         for call in list(self._open):
             call.cancel()
         undoing, self._open = list(self._open.values()), {}
@@ -76,11 +91,9 @@ class Faults:
             undo()
         for proxy in self._site.proxies():
             proxy.heal()
+        await self._tampering.run(self._kit_heals)
         await DeferredList(self._killing)
         self._killing.clear()
-        for program in self._site.programs():
-            program.go_on()
-            program.start()
 
     # Links
 
@@ -176,6 +189,58 @@ class Faults:
         program.hold()
         self._count(f"SIGSTOP: {kind}", f"{program.name}: SIGSTOP")
         self._later(program.go_on)
+
+    # Disks and clocks
+
+    def _full_disk(self) -> None:
+        for program in self._some(self._site.edges):
+            self._tamper(program, "disk full: edge", lambda pid: self._kit.injections.no_space(pid))
+
+    def _slow_disk(self) -> None:
+        seconds = self._chance.uniform(0.05, 2.0)
+        slow = partial(self._kit.injections.slow, seconds=seconds)
+        if self._chance.random() < 0.3:
+            self._tamper(self._site.api_program, "disk slow: API", slow)
+            return
+        for program in self._some(self._site.edges):
+            self._tamper(program, "disk slow: edge", slow)
+
+    def _wrong_clock(self) -> None:
+        if not self._site.clocks:  # no libfaketime on this machine
+            return
+        name = self._chance.choice(list(self._site.clocks))
+        file = str(self._site.clocks[name])
+        seconds = self._chance.choice((-1, 1)) * 10 ** self._chance.uniform(1, 7.5)
+        self._later(self._from_kit(lambda: self._kit.clocks.right(file)))
+        self._count("clock wrong", f"{name}: clock wrong by {seconds:.0f} s")
+        self._from_kit(lambda: self._kit.clocks.shift(file, seconds))()
+
+    def _tamper(self, program: Program, kind: str, how: Callable[[int], Awaitable[None]]) -> None:
+        pid = program.pid
+        if not pid or program.is_held:
+            return
+        self._count(kind, f"{program.name}: {kind}")
+        self._from_kit(lambda: how(pid))()
+        self._later(self._from_kit(lambda: self._kit.injections.end(pid)))
+
+    def _from_kit(self, deed: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """A call of the fault kit's, made after those before it; nobody waits for it."""
+
+        async def do() -> None:
+            try:
+                await deed()
+            except ConfigError as error:  # no strace, or the process has just been killed
+                self.done["not possible"] += 1
+                self._say(f"not possible: {error}")
+
+        def call() -> None:
+            done = self._tampering.run(lambda: Deferred.fromCoroutine(do()))
+            done.addErrback(lambda failure: self._say(f"the fault kit: {failure.value!r}"))
+
+        return call
+
+    def _kit_heals(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._kit.heal())
 
     def _some(self, programs: Sequence[Program]) -> list[Program]:
         count = self._chance.choice((1, 1, 1, 2, 4))

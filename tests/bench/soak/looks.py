@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -59,28 +59,19 @@ class Looks:
         self._things = things
         self._history = history
         self._held: list[dict[str, Held]] = [{} for _ in site.edges]
-        self._stamps: list[Any] = [None for _ in site.edges]
         self._judged: dict[tuple[str, str], int] = {}
         self.unread: set[int] = set()
         """Edges whose store could not be read at the last look."""
 
-    def edges(self, *, anew: bool = False) -> None:
-        """Look into every edge's store, and write down what is new there.
-
-        :param anew: also if the file looks untouched.
-        """
+    def edges(self) -> None:
+        """Look into every edge's store, and write down what is new there."""
         for number, program in enumerate(self._site.edges):
-            file = program.data_dir / "edgecore.db"
-            stamp = _stamp(file)
-            if stamp == self._stamps[number] and number not in self.unread and not anew:
-                continue
             try:
-                found = _read(file)
+                found = _read(program.data_dir / "edgecore.db")
             except sqlite3.Error:  # it is being made, or recovered
                 self.unread.add(number)
                 continue
             self.unread.discard(number)
-            self._stamps[number] = stamp
             self._compare(self._site.nodes[number], self._held[number], found)
             self._held[number] = found
 
@@ -123,7 +114,7 @@ class Looks:
 
     def not_delivered(self) -> list[str]:
         """What an edge has not that it should, or in another state, or has and should not."""
-        self.edges(anew=True)
+        self.edges()
         wanted: list[dict[str, tuple[str, int]]] = [{} for _ in self._site.edges]
         for thing in self._things:
             now = self._history.cluster.get(thing.key)
@@ -182,19 +173,6 @@ class Looks:
 def spelled(differences: Sequence[str]) -> str:
     """Some of the differences, and how many there are."""
     return f"{len(differences)} differences: " + "; ".join(differences[:_SHOWN])
-
-
-def _stamp(file: Path) -> Any:
-    """What changes whenever a database does."""
-    found: list[tuple[int, int, int] | None] = []
-    for each in (file, file.with_name(f"{file.name}-wal")):
-        try:
-            status = each.stat()
-        except OSError:
-            found.append(None)
-        else:
-            found.append((status.st_ino, status.st_size, status.st_mtime_ns))
-    return found
 
 
 def _read(file: Path) -> dict[str, Held]:

@@ -29,6 +29,8 @@ LAG: Final = 10.0
 "What is not promised"."""
 SAMPLE: Final = 10.0
 """Seconds between two looks at memory."""
+TELL: Final = 10.0
+"""Seconds between two words about what is still different."""
 CONFIRMED_EVERY: Final = 5.0
 """Looks at edges for each look at what they have confirmed, about."""
 
@@ -96,6 +98,7 @@ class Soak:
             await self._rounds()
         finally:
             self._watching = False
+            await self._faults.end()
             self._mappers.close()
             await self._site.stop()
             self._file.close()
@@ -159,6 +162,7 @@ class Soak:
         healed = self._healed
         differences = ["nothing was looked at"]
         lagging_since = 0.0
+        told = healed
         while differences and time.monotonic() - healed < safety:
             try:
                 differences = await self._differences()
@@ -175,12 +179,16 @@ class Soak:
                     result.overtaken += 1
                     self._mappers.report(key)
             differences += behind.values()
+            if differences and time.monotonic() - told > TELL:
+                told = time.monotonic()
+                self._tell(f"{told - healed:.0f} s after the heal: {spelled(differences)}")
             await pause(0.3)
         seconds = time.monotonic() - healed
         if differences:
             result.broken.append(
                 f"no agreement {seconds:.0f} s after a heal: {spelled(differences)}"
             )
+            await self._looks.not_shown(self._mappers.taken)
         else:
             result.converged.append(seconds)
             self._tell(f"both ends agree {seconds:.1f} s after the heal")

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
+from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit.clocks import find_library
 from kubeedge_tx.faultkit.proxy import Proxy
 from tests.bench.soak.programs import Program
 from tests.bench.soak.settings import Settings
@@ -19,6 +21,9 @@ from tests.system.roles import TWISTD, Api, Ports, collection, condition, end_po
 
 LONG = 180.0
 """Seconds until a step of the start is given up."""
+
+CLOCKS = 3
+"""One of so many edges, and of so many clouds, has a clock that can be set wrong."""
 
 
 class Site:
@@ -39,6 +44,9 @@ class Site:
         self.clouds: list[Program] = []
         self.edges: list[Program] = []
         self.mqtt_ports: list[int] = []
+        self.clocks: dict[str, Path] = {}
+        """The files by which clocks of programs can be set wrong, by the program's name."""
+        self._clock_library = _has_clock_library()
         self.nodes = [f"soak-{number:02}" for number in range(settings.edges)]
         port = self._ports.take()
         command = [sys.executable, "-m", "tests.bench.apiserver", str(work / "api"), str(port)]
@@ -171,9 +179,21 @@ class Site:
         file.chmod(0o600)
         data = str(self.work / name)
         command = [TWISTD, "-n", "--pidfile=", kind, "--config", str(file), "--data-dir", data]
+        if self._clock_library and int(name.rpartition("-")[2]) % CLOCKS == CLOCKS - 1:
+            clock = self.clocks[name] = self.work / f"{name}.clock"
+            kit = [sys.executable, "-m", "kubeedge_tx.faultkit", "run", "--clock", str(clock)]
+            command = [*kit, "--", *command]
         return self._program(name, name, command)
 
     def _program(self, name: str, folder: str, command: list[str]) -> Program:
         if self._settings.nice:
             command = ["/usr/bin/nice", "-n", str(self._settings.nice), *command]
         return Program(self._reactor, name, command, self.work / folder)
+
+
+def _has_clock_library() -> bool:
+    try:
+        find_library()
+    except ConfigError:
+        return False
+    return True
