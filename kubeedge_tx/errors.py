@@ -61,7 +61,14 @@ class NotConnected(KubeEdgeError):
 
 
 class HandshakeFailed(KubeEdgeError):
-    """A WebSocket was refused, or closed before it opened."""
+    """A WebSocket was refused, or closed before it opened.
+
+    :param retry_after: seconds after which the peer wants to be asked again, if it said so.
+    """
+
+    def __init__(self, text: str, retry_after: int | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
 
 
 class StoreError(KubeEdgeError):

@@ -79,6 +79,7 @@ class EdgeCase(SynchronousTestCase):
     modules: tuple[str, ...] = ("edged", "twin")
     qps = 30.0
     burst = 60.0
+    servers: tuple[str, ...] = ("cloud:10000",)
 
     def setUp(self) -> None:
         self.path = Path(self.mktemp()) / "edge.db"
@@ -109,7 +110,7 @@ class EdgeCase(SynchronousTestCase):
             self.outbox,
             settings=EdgeHubSettings(
                 node_name="edge-1",
-                servers=("cloud:10000",),
+                servers=self.servers,
                 message_qps=self.qps,
                 message_burst=self.burst,
             ),

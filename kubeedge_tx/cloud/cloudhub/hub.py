@@ -254,12 +254,15 @@ class CloudHub:
         sessions = list(self.sessions)
         settings = self._settings
         seconds = min(settings.drain_seconds, (len(sessions) - 1) / settings.connect_rate)
-        groups = max(1, math.ceil(seconds / DRAIN_STEP))
-        for number in range(groups):
-            if number:
+        steps = max(1, math.ceil(seconds / DRAIN_STEP))
+        gone = 0
+        for step in range(steps):
+            if step:
                 await deferLater(self.clock, DRAIN_STEP)
-            for session in sessions[number::groups]:
+            until = math.ceil(len(sessions) * (step + 1) / steps)
+            for session in sessions[gone:until]:
                 session.close(STOPPING, "the cloud is stopping")
+            gone = until
 
     def _abort_all(self) -> None:
         for session in self.sessions:

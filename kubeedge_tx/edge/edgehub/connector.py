@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import MessageFactory
-from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.errors import ConfigError, HandshakeFailed
 from kubeedge_tx.viaduct.channel import (
     DIGEST_HEADER,
     WINDOW_HEADER,
@@ -40,6 +40,8 @@ DEAD_AFTER_SECONDS: Final = 25.0
 LASTED_SECONDS: Final = 10.0
 """A connection of this length was wanted by the cloud. A link that breaks every half minute
 must not make the pauses grow to a minute."""
+LONGEST_RETRY_AFTER: Final = 120
+"""Seconds; a cloud that asks for more is dialled then all the same."""
 
 
 class Randomness(Protocol):
@@ -132,12 +134,16 @@ class Backoff:
 
 
 async def keep_connected(
-    dial: Callable[[], Awaitable[Deferred[bool]]], backoff: Backoff, clock: IReactorTime
+    dial: Callable[[], Awaitable[Deferred[bool]]],
+    backoff: Backoff,
+    clock: IReactorTime,
+    wait: Callable[[], float] = lambda: 0.0,
 ) -> None:
     """Connect, wait for the end, pause, again; ends only by cancellation.
 
     :param dial: opens a connection and returns what fires when it is over, with ``True``
         if it was ended on purpose and shall be opened again at once.
+    :param wait: seconds until a server may be dialled that has said when; 0 if any may be now.
     """
     while True:
         reached = True
@@ -154,7 +160,7 @@ async def keep_connected(
         except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
             log.warn("cannot reach the cloud: {why}", why=_text(error))
             reached = not isinstance(error, ConnectError | DNSLookupError)
-        pause = backoff.next(reached=reached)
+        pause = wait() or backoff.next(reached=reached)
         log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
         await deferLater(clock, pause)
 
@@ -162,6 +168,10 @@ async def keep_connected(
 class Dialer:
     """Open the WebSocket, on the next of several servers each time.
 
+    A server that is busy and says when to come again (``Retry-After``) is left alone until
+    then, or until there is no other one and its time has come.
+
+    :param random: for the part of a second by which that time is spread.
     :raises ConfigError: from the constructor: no server, or one without a host name.
     """
 
@@ -172,6 +182,7 @@ class Dialer:
         settings: EdgeHubSettings,
         credentials: Credentials,
         traffic: Traffic,
+        random: Randomness,
     ) -> None:
         self._reactor = reactor
         self._messages = messages
@@ -182,15 +193,40 @@ class Dialer:
         if not self._servers:
             raise ConfigError("modules.edgeHub.websocket.server", "is empty; expected host:port")
         self._turn = 0
+        self._random = random
+        self._not_before: list[float] = [reactor.seconds()] * len(self._servers)
+
+    def wait(self) -> float:
+        """Seconds until a server may be dialled; 0 if one may be now."""
+        now: float = self._reactor.seconds()
+        return max(0.0, min(self._not_before) - now)
+
+    def _next(self) -> int:
+        """Choose the next server that may be dialled; else the one that may be soonest."""
+        count = len(self._servers)
+        turns = [(self._turn + more) % count for more in range(count)]
+        now = self._reactor.seconds()
+        soonest = min(turns, key=self._not_before.__getitem__)
+        chosen = next((turn for turn in turns if self._not_before[turn] <= now), soonest)
+        self._turn = chosen + 1
+        return chosen
 
     async def dial(self, user: IChannelUser) -> Channel:
         """Connect ``user``.
 
         :raises Exception: whatever stood in the way: name, TCP, TLS, handshake, certificate.
         """
+        which = self._next()
+        try:
+            return await self._dial(user, *self._servers[which])
+        except HandshakeFailed as error:
+            if error.retry_after is not None:
+                seconds = min(error.retry_after, LONGEST_RETRY_AFTER) + self._random.uniform(0, 1)
+                self._not_before[which] = self._reactor.seconds() + seconds
+            raise
+
+    async def _dial(self, user: IChannelUser, host: str, port: int) -> Channel:
         settings = self._settings
-        host, port = self._servers[self._turn % len(self._servers)]
-        self._turn += 1
         options = await self._credentials(host)
         name = HostnameEndpoint(self._reactor, host, port, timeout=settings.connect_timeout)
         tcp = TimedEndpoint(name, DEAD_AFTER_SECONDS)

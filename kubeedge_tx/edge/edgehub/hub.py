@@ -17,6 +17,7 @@ from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.edge.edgehub.connector import (
+    LASTED_SECONDS,
     Backoff,
     Credentials,
     Dialer,
@@ -37,6 +38,8 @@ EXPIRE_INTERVAL: Final = 600.0
 """Seconds between two looks for messages that have become too old."""
 CLOSE_TIMEOUT: Final = 3.0
 """Seconds a peer has to answer our closing handshake when the process stops."""
+STOPPING: Final = "4503 "
+"""What a reason begins with when our cloud stops, and sends us to another one."""
 REPLACED: Final = "4409 "
 """What a reason begins with when our cloud gave our place to a newer connection."""
 
@@ -86,7 +89,11 @@ class EdgeHub:
         self._settings = settings
         self._holdings = holdings
         self.traffic = Traffic()
-        self._dial = dial or Dialer(reactor, messages, settings, credentials, self.traffic).dial
+        self._wait: Callable[[], float] = lambda: 0.0
+        if dial is None:
+            dialer = Dialer(reactor, messages, settings, credentials, self.traffic, random)
+            dial, self._wait = dialer.dial, dialer.wait
+        self._dial = dial
         self._backoff = Backoff(
             random,
             first=settings.first_delay,
@@ -105,6 +112,7 @@ class EdgeHub:
         self._asked: dict[str, Message] = {}
         self._on_purpose = False
         self._earlier_resends = 0
+        self._connected_at = 0.0
         self.connects = 0
         self.dropped = 0
 
@@ -123,7 +131,7 @@ class EdgeHub:
         self._outbox.on_change(self._wake)
         self._loop.spawn(
             "connection to the cloud",
-            keep_connected(self._connect, self._backoff, self._reactor),
+            keep_connected(self._connect, self._backoff, self._reactor, self._wait),
         )
         self._loop.spawn("age of the outbox", self._expire())
 
@@ -163,6 +171,7 @@ class EdgeHub:
     def opened(self, channel: Channel) -> None:
         self._channel = channel
         self.connects += 1
+        self._connected_at = self._reactor.seconds()
         self._log.info("connected to the cloud at {peer}", peer=channel.peer)
         self._pump = Pump(self._reactor, channel, self._outbox, self._bucket)
         self._connection.spawn("keepalive", self._keep_alive(channel))
@@ -205,6 +214,10 @@ class EdgeHub:
         self._earlier_resends = self.resends
         self._channel = self._pump = None
         on_purpose, self._on_purpose = self._on_purpose, False
+        if reason.startswith(STOPPING) and len(self._settings.servers) > 1:
+            # It lets its edges go one after another: no need to spread them once more. Only
+            # who has been there a while is believed, or two clouds could toss us to and fro.
+            on_purpose = self._reactor.seconds() - self._connected_at >= LASTED_SECONDS
         ending = Deferred.fromCoroutine(self._connection.cancel_all())
         ending.addErrback(lambda failure: self._log.failure("a task did not end", failure))
         asked, self._asked = self._asked, {}

@@ -57,9 +57,10 @@ class HandshakeTests(HubCase):
         self.hub = self.make_hub(connect_rate=1, node_limit=10)
         for number in range(5):
             self.successResultOf(self.dial(f"edge-{number}").opening)
-        text = str(self.failureResultOf(self.dial("edge-5").opening, HandshakeFailed).value)
-        self.assertIn("503", text)
-        self.assertIn("try again in 1 s", text)
+        for wait in (1, 2, 3):
+            error = self.failureResultOf(self.dial("edge-5").opening, HandshakeFailed).value
+            self.assertIn("503", str(error))
+            self.assertEqual(error.retry_after, wait)
         self.clock.advance(1.0)
         self.successResultOf(self.dial("edge-5").opening)
 
@@ -68,9 +69,10 @@ class HandshakeTests(HubCase):
         for number in range(3):
             self.successResultOf(self.dial(f"edge-{number}").opening)
         link = self.dial("edge-9")
-        text = str(self.failureResultOf(link.opening, HandshakeFailed).value)
-        self.assertIn("503", text)
-        self.assertIn("limit of 3 nodes", text)
+        error = self.failureResultOf(link.opening, HandshakeFailed).value
+        self.assertIn("503", str(error))
+        self.assertIn("limit of 3 nodes", str(error))
+        self.assertEqual(error.retry_after, 30)
         self.successResultOf(self.dial("edge-0").opening)
         self.assertEqual(len(self.hub.sessions), 3)
 
@@ -181,6 +183,41 @@ class SessionTests(HubCase):
         self.assertEqual(found["status"]["objectResourceVersion"], "2")
         self.pass_time(40)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drain(self) -> None:
+        """At stop edges are sent away at the rate at which they may connect, served until then."""
+        self.hub = self.make_hub(connect_rate=2, node_limit=20, drain_seconds=4)
+        self.hub.start_ticking()
+        links = [self.dial(f"edge-{number}") for number in range(7)]
+        stopped = self.hub.stopService()
+        gone = []
+        for _ in range(30):
+            self.flush()
+            gone.append(sum(bool(link.user.closings) for link in links))
+            self.clock.advance(0.1)
+        self.assertEqual([gone[0], gone[-1]], [1, 7])
+        self.assertTrue(3 <= gone[15] <= 5, gone)
+        self.successResultOf(stopped)
+        self.assertEqual({link.user.closings[0] for link in links}, {"4503 the cloud is stopping"})
+
+    def test_drain_of_many(self) -> None:
+        """However many there are, it takes no longer than it may."""
+        self.hub = self.make_hub(connect_rate=2, node_limit=40, drain_seconds=1)
+        self.hub.start_ticking()
+        links = [self.dial(f"edge-{number}") for number in range(10)]
+        for _ in range(8):
+            self.clock.advance(1.0)
+            links += [self.dial(f"edge-{len(links) + more}") for more in range(2)]
+        stopped = self.hub.stopService()
+        for _ in range(9):
+            self.assertFalse(stopped.called)
+            self.flush()
+            late = self.dial("edge-99")
+            self.assertIn("stopping", str(self.failureResultOf(late.opening).value))
+            self.clock.advance(0.1)
+            self.flush()
+        self.successResultOf(stopped)
+        self.assertTrue(all(link.user.closings for link in links))
 
     def test_stop_with_a_deaf_edge(self) -> None:
         """An edge that does not answer holds up the stop for three seconds at most."""

@@ -85,7 +85,12 @@ class KeepConnectedTests(SynchronousTestCase):
         self.dialled: list[float] = []
         self.ends: list[Deferred[bool]] = []
 
-    def run_loop(self, *results: Exception | None, limit: float = 4) -> Deferred[None]:
+    def run_loop(
+        self,
+        *results: Exception | None,
+        limit: float = 4,
+        wait: Callable[[], float] = lambda: 0.0,
+    ) -> Deferred[None]:
         remaining = list(results)
 
         async def dial() -> Deferred[bool]:
@@ -97,7 +102,7 @@ class KeepConnectedTests(SynchronousTestCase):
             return self.ends[-1]
 
         backoff = Backoff(Longest(), first=1, limit=limit, unreachable_limit=2)
-        loop = Deferred.fromCoroutine(keep_connected(dial, backoff, self.clock))
+        loop = Deferred.fromCoroutine(keep_connected(dial, backoff, self.clock, wait))
         self.addCleanup(self.stop, loop)
         return loop
 
@@ -152,6 +157,15 @@ class KeepConnectedTests(SynchronousTestCase):
             self.clock.pump([1] * 4)
         self.assertEqual(self.dialled, [0, 1, 6, 12])
 
+    def test_asked_to_wait(self) -> None:
+        """What a busy cloud says counts more than the pauses we would make ourselves."""
+        waits = [7.0, 0.0, 3.0]
+        self.run_loop(
+            *[HandshakeFailed("503", retry_after=5) for _ in waits], wait=lambda: waits.pop(0)
+        )
+        self.clock.pump([0.5] * 40)
+        self.assertEqual(self.dialled, [0, 7, 8, 11])
+
     def test_on_purpose(self) -> None:
         """A new certificate costs no pause."""
         self.run_loop()
@@ -168,7 +182,9 @@ class SettingsTests(SynchronousTestCase):
             raise AssertionError
 
         settings = EdgeHubSettings(node_name="edge-1", servers=servers)
-        return Dialer(Clock(), MessageFactory(lambda: 0), settings, credentials, Traffic())
+        return Dialer(
+            Clock(), MessageFactory(lambda: 0), settings, credentials, Traffic(), Longest()
+        )
 
     def test_bad(self) -> None:
         """A server that cannot be dialled is named with the key of the configuration."""
@@ -232,7 +248,7 @@ class DialTests(TestCase):
             return client(host, self.authority.cert_pem, pair.cert_pem, pair.key_pem)
 
         settings = EdgeHubSettings(node_name="edge-1", servers=servers, window=7)
-        return Dialer(reactor, self.messages, settings, credentials, Traffic())
+        return Dialer(reactor, self.messages, settings, credentials, Traffic(), Longest())
 
     async def test_headers_and_path(self) -> None:
         """A Go cloud finds what it reads: path, node, project, use; ours finds the window."""
@@ -273,6 +289,45 @@ class DialTests(TestCase):
         await near.over
         await far.over
 
+    async def test_busy(self) -> None:
+        """A busy cloud is left alone as long as it says, and the other one dialled meanwhile."""
+        busy, far = User(), User()
+        asked = 0
+
+        def admit(_: Handshake) -> User:
+            nonlocal asked
+            asked += 1
+            raise HandshakeRefused(503, "busy", retry_after=40)
+
+        one = await self.listen(admit, ("127.0.0.1",))
+        two = await self.listen(lambda _: far, ("127.0.0.1",))
+        dialer = self.dialer(f"127.0.0.1:{one}", f"127.0.0.1:{two}")
+        with self.assertRaises(HandshakeFailed) as caught:
+            await dialer.dial(busy)
+        self.assertEqual(caught.exception.retry_after, 40)
+        self.assertEqual(dialer.wait(), 0.0)
+        for _ in range(2):
+            near, far = User(), User()
+            channel = await dialer.dial(near)
+            channel.close()
+            await near.over
+            await far.over
+        self.assertEqual(asked, 1)
+
+    async def test_all_busy(self) -> None:
+        """Where every cloud is busy the edge waits for the first that will have room."""
+        seconds = [40, 30]
+
+        def admit(_: Handshake) -> User:
+            raise HandshakeRefused(503, "busy", retry_after=seconds.pop(0))
+
+        port = await self.listen(admit, ("127.0.0.1",))
+        dialer = self.dialer(f"127.0.0.1:{port}", f"127.0.0.1:{port}")
+        for _ in range(2):
+            with self.assertRaises(HandshakeFailed):
+                await dialer.dial(User())
+        self.assertTrue(25 < dialer.wait() <= 31, dialer.wait())
+
     async def test_wrong_name(self) -> None:
         """A server whose certificate is for another address is not talked to."""
         port = await self.listen(lambda _: User(), ("127.0.0.2",))
@@ -297,7 +352,7 @@ class DialTests(TestCase):
             raise CertificateError("the token has expired")
 
         settings = EdgeHubSettings(node_name="edge-1", servers=("127.0.0.1:1",))
-        dialer = Dialer(reactor, self.messages, settings, credentials, Traffic())
+        dialer = Dialer(reactor, self.messages, settings, credentials, Traffic(), Longest())
         with self.assertRaises(CertificateError):
             await dialer.dial(User())
 

@@ -88,6 +88,28 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
+class SeveralCloudsTests(EdgeCase):
+    """With another cloud to go to."""
+
+    servers = ("one:10000", "two:10000")
+
+    def test_sent_away(self) -> None:
+        """A cloud that stops sends its edges away, one after the other: they go at once."""
+        self.clock.advance(60)
+        self.cloud.channel.lose("4503 the cloud is stopping")
+        self.settle()
+        self.assertEqual(len(self.cloud.channels), 2)
+
+    def test_sent_to_and_fro(self) -> None:
+        """Sent away as soon as it has come, it takes its time."""
+        self.cloud.channel.lose("4503 the cloud is stopping")
+        self.settle()
+        self.assertEqual(len(self.cloud.channels), 1)
+        self.clock.advance(1)
+        self.settle()
+        self.assertEqual(len(self.cloud.channels), 2)
+
+
 class InboundTests(EdgeCase):
     """What the cloud sends and nobody asked for."""
 
