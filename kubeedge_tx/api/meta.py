@@ -117,12 +117,16 @@ def same_for_edge(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
 
     Versions and managed fields are the API server's own; status comes from the edge. Of a Node
     the status counts, since the cloud writes conditions too, but not the time of a heartbeat.
+    Of a Pod it counts that somebody else took Ready away, as the node lifecycle controller does
+    when a node is silent: only its edge can say that it is Ready after all.
     Source: KubeEdge ``cloud/pkg/edgecontroller/controller/downstream.go``, which compares
     metadata and spec; managed fields and heartbeats it does not leave out.
     """
     if _outside(metadata(old), *_BOOKKEEPING) != _outside(metadata(new), *_BOOKKEEPING):
         return False
     if kind(new) == "Node" and _node_status(old) != _node_status(new):
+        return False
+    if kind(new) == "Pod" and _is_overruled(new) and not _is_overruled(old):
         return False
     return _outside(old, "metadata", "status") == _outside(new, "metadata", "status")
 
@@ -132,6 +136,12 @@ def _node_status(node: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str
     return _outside(mapping(node, "status"), "conditions"), [
         _outside(condition, "lastHeartbeatTime") for condition in conditions
     ]
+
+
+def _is_overruled(pod: Mapping[str, Any]) -> bool:
+    """Tell whether a pod is not Ready though its containers are."""
+    found = {each.get("type"): each.get("status") for each in sequence(pod, "status", "conditions")}
+    return found.get("Ready") == "False" and found.get("ContainersReady") == "True"
 
 
 def _outside(obj: Mapping[str, Any], *fields: str) -> dict[str, Any]:

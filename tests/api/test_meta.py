@@ -89,6 +89,21 @@ class MetaTests(SynchronousTestCase):
         self.assertFalse(meta.same_for_edge(pod, {**pod, "metadata": ending}))
         self.assertFalse(meta.same_for_edge({"data": {"a": "1"}}, {"data": {"a": "2"}}))
 
+    def test_a_pod_that_was_declared_not_ready(self) -> None:
+        """When a silent node's pods are declared not Ready, their edge must hear of it."""
+
+        def pod(ready: str, containers: str) -> dict[str, Any]:
+            conditions = [
+                {"type": "Ready", "status": ready},
+                {"type": "ContainersReady", "status": containers},
+            ]
+            return {"kind": "Pod", "metadata": {}, "status": {"conditions": conditions}}
+
+        well, overruled, ill = pod("True", "True"), pod("False", "True"), pod("False", "False")
+        self.assertFalse(meta.same_for_edge(well, overruled))
+        for old, new in ((overruled, well), (well, ill), (ill, well), (overruled, overruled)):
+            self.assertTrue(meta.same_for_edge(old, new))
+
     def test_managed_fields_are_left_out(self) -> None:
         """The object itself is not changed, and not copied for nothing."""
         obj = {"metadata": {"name": "a", "managedFields": [1]}, "data": {}}
