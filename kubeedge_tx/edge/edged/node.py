@@ -19,6 +19,7 @@ from kubeedge_tx.edge.edged.nodestatus import (
     differs,
     node_object,
     node_status,
+    ready,
 )
 from kubeedge_tx.edge.edged.objects import Objects
 from kubeedge_tx.edge.edged.podspec import Json
@@ -69,6 +70,7 @@ class NodeKeeper:
         self._status: Json = {}
         self._told: Json = {}
         self._told_at = float("-inf")
+        self._contradicted = ""
         self._online = TaskSet()
         self.is_connected = False
 
@@ -183,6 +185,8 @@ class NodeKeeper:
             return  # the whole status is told as soon as the cloud is there again
         now = self._clock.seconds()
         due = now - self._told_at >= self._settings.status_report_seconds
+        if not due:
+            due = await self._is_given_up()
         if not due and not differs(status, self._told):
             return
         try:
@@ -195,6 +199,22 @@ class NodeKeeper:
             self._log.warn("the node's status was not taken: {error}", error=str(error))
             return
         self._told, self._told_at = status, now
+
+    async def _is_given_up(self) -> bool:
+        """Tell whether the cluster has come to believe that we are silent, once each time.
+
+        It does when leases are late on their way, or when it was itself away: then the
+        connection stays, and only the Node that it pushes says so.
+        """
+        try:
+            node = await self._objects.node(self._settings.name)
+        except KubeEdgeError:
+            return False  # the store is away; what is due is told anyway
+        if node is None or ready(node.get("status") or {}) != "Unknown":
+            return False
+        before = self._contradicted
+        self._contradicted = str((node.get("metadata") or {}).get("resourceVersion") or "")
+        return self._contradicted != before
 
     async def _engine(self) -> Engine:
         name = self._runtime.name

@@ -131,6 +131,12 @@ def differs(one: Json, other: Json) -> bool:
     return _without_heartbeats(one) != _without_heartbeats(other)
 
 
+def ready(status: Json) -> str:
+    """Give the status of the Ready condition; empty if there is none."""
+    conditions = status.get("conditions") or ()
+    return next((str(each.get("status")) for each in conditions if each.get("type") == "Ready"), "")
+
+
 def _without_heartbeats(status: Json) -> Json:
     conditions = [
         {name: value for name, value in each.items() if name != "lastHeartbeatTime"}

@@ -227,6 +227,21 @@ class NodeInTheCloudTests(EdgedCase):
         self.wait(280)
         self.assertEqual(len(self.meta.told("patch", "null/nodepatch/edge-1")), 2)
 
+    def test_given_up(self) -> None:
+        """A cluster that believes the node silent is told at the next look, once each time."""
+        self.start_agent()
+        self.connect()
+        node = self.meta.node
+        assert node is not None
+        for number, version in enumerate(("7", "7", "8")):
+            self.meta.node = {
+                "metadata": {**node["metadata"], "resourceVersion": version},
+                "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]},
+            }
+            self.wait(11)
+            told = len(self.meta.told("patch", "null/nodepatch/edge-1"))
+            self.assertEqual(told, (2, 2, 3)[number])
+
     def test_rests_offline(self) -> None:
         """Without a connection there is no lease to renew; with it, there is at once."""
         self.start_agent()
