@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from fnmatch import fnmatch
 from typing import Any
 
 import yaml
+from packaging.requirements import Requirement
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.api import resources
@@ -74,3 +77,37 @@ class KubernetesTests(SynchronousTestCase):
             if {"create", "update", "patch", "delete"} & set(rule["verbs"])
         }
         self.assertNotIn("secrets", cluster)
+
+
+class ImageTests(SynchronousTestCase):
+    """What building ``deploy/Dockerfile`` relies on; docs/keadm.rst says how it was tried."""
+
+    def test_copied(self) -> None:
+        """Every file that the image is made from is there, and not kept from the builder."""
+        text = (ROOT / "deploy" / "Dockerfile").read_text()
+        rules = (ROOT / ".dockerignore").read_text().splitlines()
+        sources = [
+            source
+            for words in re.findall(r"^COPY (?!--from)(.+)$", text, re.M)
+            for source in words.split()[:-1]
+        ]
+        self.assertEqual(len(sources), 6)
+        for source in sources:
+            self.assertTrue((ROOT / source).exists(), source)
+            self.assertTrue(any(fnmatch(source, rule[1:]) for rule in rules if rule[:1] == "!"))
+
+    def test_requirements(self) -> None:
+        """All that the package asks for is pinned, for it is installed without looking further."""
+        pinned = {
+            name.lower(): version
+            for name, version in re.findall(
+                r"^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text(), re.M
+            )
+        }
+        asked = re.search(r"install_requires=\[(.*?)\]", (ROOT / "setup.py").read_text(), re.S)
+        assert asked is not None
+        wanted = [Requirement(text) for text in re.findall(r'"([^"]+)"', asked[1])]
+        self.assertGreater(len(wanted), 10)
+        for each in wanted:
+            self.assertIn(each.name.lower(), pinned)
+            self.assertTrue(each.specifier.contains(pinned[each.name.lower()]), str(each))

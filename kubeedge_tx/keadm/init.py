@@ -125,7 +125,7 @@ def _start(
     if check and not install.report(_preflight(here, tree, running=pid is not None)):
         raise KeadmError("nothing was changed; mend what failed and run the same command again")
     made = places.make_dir(here.data_dir)
-    with places.exclusive(here):
+    with places.exclusive(here) as let_go:
         record = install.prepare(here, kind, made)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
@@ -134,8 +134,9 @@ def _start(
                 ports = running.ready()
                 click.echo("CLOUDCORE started")
                 _say_how_to_join(here, tree, ports, running.deadline)
-    if running.process is not None:
-        raise SystemExit(running.stay())
+            if running.process is not None:
+                let_go()
+                raise SystemExit(running.stay())
     if kind == "process" and os.geteuid() == 0:
         click.echo(
             "It runs in the background without systemd: after a reboot, run `keadm init` again."

@@ -118,7 +118,10 @@ class Running:
         )
 
     def stay(self) -> int:
-        """Wait until the child of ``--foreground`` ends; returns its status."""
+        """Wait until the child of ``--foreground`` ends; returns its status.
+
+        Within :func:`foreground_child`: Ctrl-C and SIGTERM are for the child.
+        """
         assert self.process is not None
         while True:
             try:

@@ -227,7 +227,7 @@ def _start(
 ) -> None:
     config = settings.config_of(tree, "edge")
     made = places.make_dir(here.data_dir)
-    with places.exclusive(here):
+    with places.exclusive(here) as let_go:
         changed = install.differs(here, tree)
         record = install.prepare(here, kind, made)
         running = install.Running(here, record, timeout)
@@ -246,17 +246,19 @@ def _start(
                 )
             # An agent that got its certificate while we wrote the file does not look at the token.
             blank_token(here.config_file)
-        if post_run:
-            _run_hook("--post-run", post_run)
-    click.echo(
-        f"node {cloud.node} is Ready: it has joined the cloud at {cloud.host}: Install Complete!"
-    )
-    if kind == "process" and os.geteuid() == 0 and not foreground:
+            if post_run:
+                _run_hook("--post-run", post_run)
+            click.echo(
+                f"node {cloud.node} is Ready: it has joined the cloud at {cloud.host}: "
+                "Install Complete!"
+            )
+            if running.process is not None:
+                let_go()
+                raise SystemExit(running.stay())
+    if kind == "process" and os.geteuid() == 0:
         click.echo(
             "It runs in the background without systemd: after a reboot, run the same command again."
         )
-    if running.process is not None:
-        raise SystemExit(running.stay())
 
 
 def _has_certificate(running: install.Running, cloud: cloudprobes.Cloud) -> bool:

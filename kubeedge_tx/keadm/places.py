@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,8 +191,10 @@ def write(path: Path, data: bytes, mode: int) -> None:
 
 
 @contextmanager
-def exclusive(places: Places) -> Iterator[None]:
+def exclusive(places: Places) -> Iterator[Callable[[], None]]:
     """Hold a role against a second ``keadm`` that would change it.
+
+    Gives a function that lets it go before the end.
 
     :raises KeadmError: another one is at it.
     """
@@ -208,6 +210,6 @@ def exclusive(places: Places) -> Iterator[None]:
             raise KeadmError(
                 f"another keadm is working on {places.data_dir}; wait until it has ended"
             ) from None
-        yield
+        yield lambda: fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)

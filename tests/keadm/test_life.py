@@ -171,17 +171,31 @@ class LifeTests(MachineCase):
         self.assertTrue((self.root / "after").exists())
 
     def test_foreground(self) -> None:
-        """In a container: it prints the log, and SIGTERM stops cloud and keadm."""
-        process = self.spawn(
-            *("init", "--data-dir", str(self.cloud_dir), "--foreground", *FREE_PORTS)
-        )
+        """In a container: it prints the log, and SIGTERM stops cloud and keadm, at any moment.
+
+        While it runs the role is not locked.
+        """
+        where = ("--data-dir", str(self.cloud_dir))
         ready = self.cloud_dir / "ready.json"
-        until("the cloud", ready.exists)
-        pid = json.loads(ready.read_text())["pid"]
-        process.send_signal(signal.SIGTERM)
-        output, _ = process.communicate(timeout=60)
-        self.assertIn("kubeedge-cloud is ready", output)
-        self.assertFalse(Path(f"/proc/{pid}").exists())
+        for moment in ("KubeEdge cloudcore is running", "  keadm join "):
+            process = self.spawn("init", *where, "--foreground", *FREE_PORTS)
+            assert process.stdout is not None
+            printed = ""
+            while moment not in printed:
+                line = process.stdout.readline()
+                self.assertTrue(line, f"it ended before {moment!r}:\n{printed}")
+                printed += line
+            if moment == "  keadm join ":
+                pid = json.loads(ready.read_text())["pid"]
+                kept = self.keadm("backup", "cloud", *where)
+                self.assertEqual(kept.status, 0, kept.output)
+            else:
+                pid = int((self.cloud_dir / "cloudcore.pid").read_text())
+            process.send_signal(signal.SIGTERM)
+            output, _ = process.communicate(timeout=60)
+            self.assertFalse(Path(f"/proc/{pid}").exists(), printed + output)
+        self.assertEqual(process.returncode, 0, printed + output)
+        self.assertIn("kubeedge-cloud is ready", printed + output)
 
     def test_a_cloud_that_cannot_start(self) -> None:
         """The reason that the log has is what init says."""
