@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from click.testing import CliRunner
 from twisted.trial.unittest import SynchronousTestCase
@@ -72,6 +73,26 @@ class HistoryTests(SynchronousTestCase):
             "which the cluster has not",
             *(cluster("a", 5), edge("a", 5), cluster("a", 6, gone=True)),
             ended=True,
+        )
+
+    def test_reports(self) -> None:
+        """At the end the cluster shows what an edge took last from a device, or something later."""
+
+        def report(where: Any, version: int) -> Event:
+            return Event(where=where, key="default/device/door", node="edge-1", version=version)
+
+        kept = [report("taken", 3), report("taken", 2), report("shown", 2), report("shown", 4)]
+        self.assertEqual(check(kept), [])
+        self.assertEqual(check([report("taken", 3)], ended=False), [])
+        lost = report("taken", 3), report("taken", 2), report("shown", 2)
+        self.broken("took report 3 of default/device/door, the cluster shows 2", *lost, ended=True)
+
+    def test_not_deleted_after_all(self) -> None:
+        """A delete that was noted and did not happen excuses nothing."""
+        self.broken(
+            "was deleted, the cluster has it",
+            *(cluster("a", 5), edge("a", 5), cluster("a", 5, gone=True), cluster("a", 5)),
+            edge(gone=True),
         )
 
     def test_command(self) -> None:

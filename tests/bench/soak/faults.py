@@ -49,17 +49,17 @@ class Faults:
         self._tampering = DeferredLock()
         self.done: Counter[str] = Counter()
         self._kinds: list[tuple[int, Callable[[], None]]] = [
-            (8, self._bad_link),
-            (3, self._bad_api_link),
-            (3, self._kill_edges),
-            (1, self._kill_cloud),
+            (16, self._bad_link),
+            (6, self._bad_api_link),
+            (6, self._kill_edges),
+            (2, self._kill_cloud),
             (1, self._kill_api),
-            (2, self._hold_edges),
-            (1, self._hold_cloud),
+            (4, self._hold_edges),
+            (2, self._hold_cloud),
             (1, self._hold_api),
-            (2, self._full_disk),
-            (2, self._slow_disk),
-            (2, self._wrong_clock),
+            (4, self._full_disk),
+            (3, self._slow_disk),
+            (4, self._wrong_clock),
         ]
 
     async def run(self) -> None:
@@ -181,14 +181,15 @@ class Faults:
         self._hold(self._chance.choice(self._site.clouds), "cloud")
 
     def _hold_api(self) -> None:
-        self._hold(self._site.api_program, "API")
+        # Not so long, and rarer than the rest: while it hangs nothing changes.
+        self._hold(self._site.api_program, "API", self._settings.longest / 2)
 
-    def _hold(self, program: Program, kind: str) -> None:
+    def _hold(self, program: Program, kind: str, longest: float = 0.0) -> None:
         if not program.pid or program.is_held:
             return
         program.hold()
         self._count(f"SIGSTOP: {kind}", f"{program.name}: SIGSTOP")
-        self._later(program.go_on)
+        self._later(program.go_on, longest)
 
     # Disks and clocks
 
