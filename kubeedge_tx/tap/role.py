@@ -24,6 +24,7 @@ from twisted.python.components import Componentized
 from twisted.python.failure import Failure
 
 from kubeedge_tx.beehive.fatal import end_process
+from kubeedge_tx.beehive.steady import keep_steady_time
 from kubeedge_tx.config.loader import changed_keys, dump, load_file
 from kubeedge_tx.errors import ConfigError, KubeEdgeError
 from kubeedge_tx.observe import logs
@@ -186,6 +187,7 @@ class RoleService(Service):
 
     def startService(self) -> None:
         super().startService()
+        keep_steady_time(self._reactor)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
         signal.signal(signal.SIGHUP, self._hung_up)

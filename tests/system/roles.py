@@ -146,6 +146,8 @@ class Role:
         self.config = config
         self.arguments = arguments
         self.processes: list[Process] = []
+        self.env: dict[str, str] = {}
+        """More of the environment for processes that start from now on."""
 
     @property
     def process(self) -> Process:
@@ -170,7 +172,8 @@ class Role:
             [
                 *(TWISTD, "-n", "--pidfile=", self.kind, "--config", str(self.config_file)),
                 *("--data-dir", str(self.data_dir), *self.arguments, *arguments),
-            ]
+            ],
+            self.env,
         )
         self.processes.append(process)
         process.start()

@@ -22,6 +22,9 @@ FIRST_DELAY: Final = 2.0
 
 LONGEST_DELAY: Final = 60.0
 
+LONGEST_SLEEP: Final = 3600.0
+"""Seconds between looks at the wall clock, which may be set."""
+
 
 class JoinTokens(Service):
     """Renew the token at half of its life; a cluster that is away is asked until it answers.
@@ -87,7 +90,7 @@ class JoinTokens(Service):
             else:
                 failures = 0
                 left = (expiry(self.token) or 0.0) - self._wall_clock()
-                delay = max(left - self._period, FIRST_DELAY)
+                delay = min(max(left - self._period, FIRST_DELAY), LONGEST_SLEEP)
             await self._sleep(delay)
 
     async def _sleep(self, seconds: float) -> None:

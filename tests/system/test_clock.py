@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from twisted.internet import reactor as _reactor
+
+from kubeedge_tx.faultkit.clocks import Clocks, environment, find_library
+from tests.requirements import requires
+from tests.system.roles import (
+    Api,
+    Role,
+    SystemCase,
+    collection,
+    condition,
+    config_map,
+    container_state,
+    pod,
+    pod_path,
+    until,
+)
+
+reactor: Any = _reactor
+
+HOUR: Final = 3600.0
+YEAR: Final = 365 * 24 * HOUR
+SLEEP: Final = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done")
+LEASE: Final = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/edge"
+SHORT: Final = {"modules": {"edged": {"tailoredKubeletConfig": {"nodeLeaseDurationSeconds": 8}}}}
+"""A node that is silent for eight seconds is lost, so that it would show soon."""
+
+
+class ClockCase(SystemCase):
+    """Roles with clocks of their own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clocks = Clocks(reactor)
+        self.addCleanup(self.clocks.all_right)
+
+    def give_clock(self, role: Role) -> str:
+        """Let its processes go by a clock of their own; returns what to shift it by."""
+        file = self.work / f"{role.data_dir.name}.clock"
+        file.write_text("+0\n")
+        wanted = environment(find_library(), file, {})
+        role.env = {name: text for name, text in wanted.items() if name not in os.environ}
+        return str(file)
+
+    async def confirmed(self, api: Api, uid: str) -> str:
+        """Which version of an object the cluster says that the edge has."""
+        path = "/apis/reliablesyncs.kubeedge.io/v1alpha1/namespaces/default/objectsyncs"
+        found = await api.get(f"{path}/edge.{uid}")
+        return str(((found or {}).get("status") or {}).get("objectResourceVersion") or "")
+
+
+@requires("libfaketime")
+class JumpTests(ClockCase):
+    """A machine's clock is set while everything runs."""
+
+    timeout = 240
+
+    async def test_jumps(self) -> None:
+        """An hour ahead or back, at either end: nobody is lost, nothing is late or renewed."""
+        cloud = self.make_cloud()
+        clocks = [self.give_clock(cloud)]
+        await cloud.run()
+        api = self.client(cloud)
+        edge = self.make_edge(await self.token(api), SHORT)
+        clocks.append(self.give_clock(edge))
+        await edge.run()
+        await self.node_ready(api, "edge", cloud, edge)
+        made = await api.create(config_map("settings", text="0"))
+        mounted: Any = {
+            "container": {"volumeMounts": [{"name": "conf", "mountPath": "/etc/conf"}]},
+            "volumes": [{"name": "conf", "configMap": {"name": "settings"}}],
+        }
+        await api.create(pod("web", *SLEEP, **mounted))
+        await self.pod_ready(api, "web", cloud, edge)
+        uid = made["metadata"]["uid"]
+
+        for number, seconds in enumerate((HOUR, -HOUR)):  # the first jump is one, the other two
+            await self.clocks.shift(clocks[0], seconds)
+            await self.clocks.shift(clocks[1], -seconds)
+            for _ in range(2):  # the first may have been under way
+                await self.renewed(api, cloud, edge)
+            changed = await api.patch(
+                f"{collection('ConfigMap')}/settings", {"data": {"text": f"{number + 1}"}}
+            )
+            version = changed["metadata"]["resourceVersion"]
+
+            async def look(version: str = version) -> bool:
+                return await self.confirmed(api, uid) == version
+
+            await until(f"version {version} to be confirmed", look, cloud, edge)
+            node = await api.get("/api/v1/nodes/edge")
+            self.assertEqual(condition(node, "Ready"), "True")
+        self.assertEqual(cloud.process.lines("node edge is silent"), [])
+        self.assertEqual(edge.process.lines("the connection to the cloud is gone"), [])
+        self.assertEqual(len(cloud.process.lines("certificate ", " for edge at ")), 1)
+        self.assertEqual(edge.process.lines("given up"), [])
+        web = container_state(await api.get(pod_path("web")))
+        self.assertEqual(web["restartCount"], 0)
+
+    async def renewed(self, api: Api, *roles: Role) -> None:
+        """Wait until the node's lease is renewed once more."""
+        before = (await api.get(LEASE))["metadata"]["resourceVersion"]
+
+        async def look() -> bool:
+            return bool((await api.get(LEASE))["metadata"]["resourceVersion"] != before)
+
+        await until("the lease to be renewed", look, *roles, patience=15)
