@@ -3,9 +3,21 @@ from __future__ import annotations
 import signal
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from tests.system.roles import Api, Role, SystemCase, pod, unique, until
+from tests.system.roles import (
+    Api,
+    Role,
+    SystemCase,
+    pod,
+    pod_path,
+    unique,
+    until,
+)
+
+ESTABLISHED, CLOSE_WAIT = "01", "08"
+"""States of a socket. Source: Linux ``include/net/tcp_states.h``."""
 
 MOVED = 10.0
 """Seconds from the death of a cloud until its edges are at another one."""
@@ -30,7 +42,7 @@ class SeveralCloudsTests(SystemCase):
         )
         return made, websocket
 
-    async def start(self) -> tuple[Api, Role, dict[str, Role]]:
+    async def start(self, websocket: Any = None) -> tuple[Api, Role, dict[str, Role]]:
         """An API, two more clouds, and an edge that knows the two."""
         first = self.make_cloud()
         await first.run()
@@ -42,10 +54,9 @@ class SeveralCloudsTests(SystemCase):
             await cloud.run()
             clouds[f"127.0.0.1:{port}"] = cloud
         node = unique("edge")
+        links = {"server": ",".join(clouds), **(websocket or {})}
         edge = self.make_edge(
-            await self.token(api),
-            {"modules": {"edgeHub": {"websocket": {"server": ",".join(clouds)}}}},
-            node=node,
+            await self.token(api), {"modules": {"edgeHub": {"websocket": links}}}, node=node
         )
         await edge.run()
         await self.node_ready(api, node, *clouds.values(), edge)
@@ -86,3 +97,50 @@ class SeveralCloudsTests(SystemCase):
             await cloud.run()
         found: Any = await api.items("/api/v1/namespaces/default/pods")
         self.assertEqual([each["metadata"]["name"] for each in found], ["two-2"])
+
+    async def test_a_cloud_that_wakes(self) -> None:
+        """A cloud hangs with a report in its hands; what came later through another one stays."""
+        api, edge, clouds = await self.start({"handshakeTimeout": 1})
+        signs = [self.work / f"end-{number}" for number in (1, 2)]
+        waits = [f"while [ ! -e {sign} ]; do sleep 0.05; done" for sign in signs]
+        ending = pod("ending", "sh", "-c", waits[0], restartPolicy="Never")
+        second = {**ending["spec"]["containers"][0], "name": "second"}
+        ending["spec"]["containers"].append({**second, "command": ["sh", "-c", waits[1]]})
+        await api.create(ending)
+        await self.pod_ready(api, "ending", edge)
+        hung = self.holder(edge, clouds)
+        port = next(int(place.split(":")[1]) for place, cloud in clouds.items() if cloud is hung)
+        self.addCleanup(hung.process.signal, signal.SIGCONT)
+        hung.process.signal(signal.SIGSTOP)
+        before = unread(port)
+        signs[0].touch()  # the report of this end stays in the socket of who hangs
+        await until("the report to be sent", lambda: unread(port) > before + 800, edge)
+        await edge.process.kill()
+        edge.start()
+        signs[1].touch()
+        await self.pod_is(
+            api, "ending", lambda pod: pod["status"]["phase"] == "Succeeded", "at its end", edge
+        )
+        self.assertIsNot(self.holder(edge, clouds), hung)
+        hung.process.signal(signal.SIGCONT)
+        await until(
+            "the cloud to learn that the edge has gone",
+            lambda: hung.process.lines(" disconnected: "),
+            hung,
+        )
+        await api.create(pod("later", *SLEEP))
+        await self.pod_ready(api, "later", edge, hung)
+        now: Any = await api.get(pod_path("ending"))
+        self.assertEqual(now["status"]["phase"], "Succeeded")
+        states = [each["state"] for each in now["status"]["containerStatuses"]]
+        self.assertEqual([list(state) for state in states], [["terminated"]] * 2)
+
+
+def unread(port: int) -> int:
+    """The bytes in the sockets of a port of this machine that its owner has not read."""
+    total = 0
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if state in (ESTABLISHED, CLOSE_WAIT) and int(local.partition(":")[2], 16) == port:
+            total += int(queues.partition(":")[2], 16)
+    return total
