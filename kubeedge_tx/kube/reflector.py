@@ -21,6 +21,11 @@ GONE: Final = 410
 FIRST_DELAY: Final = 1.0
 LONGEST_DELAY: Final = 30.0
 """Seconds between attempts that fail: doubling from the first to the longest, with jitter."""
+SILENT_DELAY: Final = 5.0
+"""The longest one while nobody answers: an attempt costs little, and edges wait for its end."""
+PASSING: Final = frozenset({0, 401, 403, 429})
+"""What says nothing about the version. An API server that has just started refuses everybody
+until it has read its own roles."""
 SHORT_WATCH: Final = 1.0
 """A watch that ends sooner, in seconds, and empty, counts as a failure."""
 
@@ -75,6 +80,7 @@ class Reflector:
         self._continue = ""
         self._pages: list[dict[str, Any]] = []
         self._failures = 0
+        self._silent = False
         self._wait = 0.0
         self._progress = False
 
@@ -144,17 +150,21 @@ class Reflector:
 
         :param code: HTTP status; 0 when there was no answer.
         """
+        if self._silent and code:  # it is back, which the pauses so far say nothing about
+            self._failures = 0
+        self._silent = not code
         if code == GONE:
             # An expired continue token or version. The first time that is nobody's fault.
             self._relist()
             if self._failures == 0:
                 self._failures = 1
                 return
-        elif not (code == 0 or code == 429 or code >= 500):
+        elif not (code in PASSING or code >= 500):
             self._relist()
         elif self._pages or self._continue:
             self._relist()  # pages of two different lists do not add up
-        delay = min(LONGEST_DELAY, FIRST_DELAY * 2.0 ** min(self._failures, 10))
+        longest = LONGEST_DELAY if code else SILENT_DELAY
+        delay = min(longest, FIRST_DELAY * 2.0 ** min(self._failures, 10))
         self._failures += 1
         self._wait = max(delay * (0.5 + self._random() / 2), retry_after or 0.0)
 

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.kube.reflector import (
     LONGEST_DELAY,
+    SILENT_DELAY,
     Change,
     ListPage,
     Reflector,
@@ -83,16 +84,31 @@ class ReflectorTests(SynchronousTestCase):
         self.assertEqual(self.reflector.next(), Wait(0.5))
         self.assertEqual(self.reflector.next(), Watch("8", 300))
 
-    def test_delays_double_and_stay(self) -> None:
-        """A server that is away is asked after 1, 2, 4… seconds, less the jitter, at most 30."""
-        waits = []
-        for _ in range(8):
+    def waits(self, code: int, times: int) -> list[float]:
+        """How long it waits after each of several failures."""
+        found = []
+        for _ in range(times):
             self.reflector.next()
-            self.reflector.failed(0)
+            self.reflector.failed(code)
             step = self.reflector.next()
             assert isinstance(step, Wait)
-            waits.append(step.seconds)
-        self.assertEqual(waits, [0.5, 1, 2, 4, 8, LONGEST_DELAY / 2, 15, 15])
+            found.append(step.seconds)
+        return found
+
+    def test_delays_double_and_stay(self) -> None:
+        """A server in trouble is asked after 1, 2, 4… seconds, less the jitter, at most 30."""
+        self.assertEqual(self.waits(500, 8), [0.5, 1, 2, 4, 8, LONGEST_DELAY / 2, 15, 15])
+
+    def test_a_server_that_is_away_is_asked_more_often(self) -> None:
+        """Every five seconds at most, so that little time is lost when it is back."""
+        self.assertEqual(self.waits(0, 6), [0.5, 1, 2, SILENT_DELAY / 2, 2.5, 2.5])
+
+    def test_a_server_that_starts(self) -> None:
+        """It refuses everybody for a moment: no long pause then, and no new list."""
+        self.watching()
+        self.waits(0, 6)
+        self.assertEqual(self.waits(403, 2), [0.5, 1])
+        self.assertEqual(self.reflector.next(), Watch("7", 300))
 
     def test_the_server_may_ask_for_more_time(self) -> None:
         """Retry-After is obeyed when it is longer than our own delay."""
