@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Timer
@@ -22,8 +22,8 @@ from tests.docpages import Block
 
 ROOT: Final = Path(__file__).parent.parent
 PATIENCE: Final = 240.0
-WAIT: Final = 60
-"""Seconds until something that runs in the background has said what is expected."""
+WAIT: Final = 15.0
+"""Seconds until what is expected must have come."""
 
 _PROGRAMS: Final = {
     "keadm": f"{sys.executable} -m kubeedge_tx.keadm.main",
@@ -53,14 +53,11 @@ class Shell:
 
     :param arguments: how it is started.
     :param env: its environment; all of it.
-    :param logs: a folder for what background commands write.
     """
 
     def __init__(
-        self, arguments: Sequence[str], env: Mapping[str, str], logs: Path, cwd: Path | None = None
+        self, arguments: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
     ) -> None:
-        self._logs = logs
-        self._background = 0
         self._process = subprocess.Popen(
             arguments,
             cwd=cwd,
@@ -91,42 +88,28 @@ class Shell:
 
         :param change: what is typed instead of a command.
         """
-        if block.background:
-            return self._start(block)
-        said, status = "", 0
-        commands = block.commands()
-        for number, command in enumerate(commands, 1):
+        said = ""
+        *before, last = block.commands()
+        for command in before:
             status, output = self.run(change(command))
             said += output
-            if status and (number < len(commands) or not block.status):
+            if status:
                 return f"$ {command}\n{output}ended with status {status}"
-        if status != block.status:
-            return f"{said}ended with status {status} instead of {block.status}"
-        return "".join(
-            f"{said}\nhas nothing of {each!r}\n" for each in block.expected if each not in said
-        )
-
-    def _start(self, block: Block) -> str:
-        for command in block.commands():
-            self._background += 1
-            log = shlex.quote(str(self._logs / f"background-{self._background}"))
-            self.run(f"{{ {command}\n}} >{log} 2>&1 & running+=($!)")
-            for text in map(shlex.quote, block.expected):
-                status, said = self.run(
-                    f"for _ in $(seq {WAIT * 20}); do grep -qF -- {text} {log} && break; "
-                    f"kill -0 $! 2>/dev/null || break; sleep 0.05; done; cat {log}; "
-                    f"grep -qF -- {text} {log}"
-                )
-                if status:
-                    return f"$ {command}\n{said}\nhas not said {text}"
-        return ""
+        deadline = time.monotonic() + (WAIT if block.retry else 0.0)
+        while True:
+            status, output = self.run(change(last))
+            missing = [each for each in block.expected if each not in said + output]
+            if status == block.status and not missing:
+                return ""
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(0.1)
+        wrong = f"{said}$ {last}\n{output}ended with status {status}, expected was {block.status}\n"
+        return wrong + "".join(f"there is nothing of {each!r}\n" for each in missing)
 
     def end_page(self) -> None:
         """End what a page has left running in the background."""
-        self.run(
-            'for each in "${running[@]}"; do pkill -P "$each"; kill "$each"; done; '
-            'wait "${running[@]}"; running=()'
-        )
+        self.run("kill $(jobs -p) 2>/dev/null; wait")
 
     def _kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -167,7 +150,6 @@ class Machine(Shell):
                 "ROOT": str(ROOT),
                 "SCRATCH": str(scratch),
             },
-            scratch,
         )
         status, said = self.run(f"set -e\n{_SETUP}\nset +e")
         assert status == 0, said

@@ -1,15 +1,15 @@
 """The blocks of a page: what a reader types, what a reader writes to a file, what comes of it.
 
 A block of commands is a ``code-block:: console``; a line that begins with ``$`` is a command,
-others are what it prints, for the reader. What a test needs to know beyond stands in comments
-below the block:
+one with ``>`` its next line, others are what it prints, for the reader. What a test needs to
+know beyond stands in comments below the block:
 
 ``.. expect: TEXT``
     The block's output has this text.
 ``.. expect-status: N``
     Its last command ends so; without, every command ends with 0.
-``.. background``
-    Its commands go on running until the page ends; ``expect`` waits for the text.
+``.. retry``
+    Its last command is typed again until the block's output is as expected.
 
 A block that no test runs says so to the reader, in its caption: :data:`NOT_RUN`, and why.
 A block in another language with a caption that is a file name is that file.
@@ -51,7 +51,7 @@ class Block:
     lines: list[str] = field(default_factory=list)
     expected: list[str] = field(default_factory=list)
     status: int = 0
-    background: bool = False
+    retry: bool = False
 
     @property
     def where(self) -> str:
@@ -83,15 +83,11 @@ class Block:
     def commands(self) -> list[str]:
         """What is typed; a command over several lines is one."""
         found: list[str] = []
-        goes_on = False
         for line in self.lines:
-            if goes_on:
-                found[-1] += "\n" + line.removeprefix("> ")
-            elif line.startswith("$ "):
+            if line.startswith("$ "):
                 found.append(line.removeprefix("$ "))
-            else:
-                continue
-            goes_on = line.endswith("\\")
+            elif line.startswith("> ") and found:
+                found[-1] += "\n" + line.removeprefix("> ")
         return found
 
 
@@ -127,8 +123,8 @@ def blocks(name: str) -> list[Block]:
             found[-1].expected.append(stripped.removeprefix(".. expect: "))
         elif stripped.startswith(".. expect-status: "):
             found[-1].status = int(stripped.removeprefix(".. expect-status: "))
-        elif stripped == ".. background":
-            found[-1].background = True
+        elif stripped == ".. retry":
+            found[-1].retry = True
         elif stripped.endswith("::") and not stripped.startswith(".. "):
             found.append(Block(name, number, ""))
             indent, in_options = inner, False

@@ -67,5 +67,7 @@ class CommandTests(SynchronousTestCase):
                 machine.write(block)
             elif block.language == "console" and block.why_not is None:
                 wrong = machine.type(block)
-                self.assertEqual(wrong, "", f"{block.where}:\n{wrong}")
+                if wrong:
+                    _, logs = machine.run("tail -n 20 *.log /var/log/kubeedge/*.log")
+                    self.fail(f"{block.where}:\n{wrong}\nThe logs there:\n{logs}")
         machine.end_page()

@@ -45,7 +45,6 @@ class GetStartedTests(SynchronousTestCase):
                 "PIP_NO_BUILD_ISOLATION": "false",
                 "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             },
-            self.home,
             cwd=checkout,
         )
         self.addCleanup(self._clean)
