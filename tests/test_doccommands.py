@@ -47,6 +47,9 @@ class BlockTests(SynchronousTestCase):
 
 @requires("root")
 @requires("kubectl")
+@requires("mosquitto_rr")
+@requires("curl")
+@requires("libfaketime")
 class CommandTests(SynchronousTestCase):
     def test_pages(self) -> None:
         """A reader who types what the pages say gets what they say."""
