@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from kubeedge_tx import VERSION
@@ -29,11 +28,11 @@ from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
+from kubeedge_tx.cloud.patience import patiently
 from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
-from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
@@ -45,12 +44,6 @@ from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.token import TOKENS_SECRET, is_revoked
 from kubeedge_tx.store.health import StoreHealth
-
-T = TypeVar("T")
-
-FIRST_DELAY: Final = 1.0
-LONGEST_DELAY: Final = 4.0
-"""Seconds between two calls of an API server that is away at the start."""
 
 STOP_TIMEOUT: Final = 30.0
 """Seconds each part has to stop; sending many edges to other clouds takes a while."""
@@ -140,7 +133,7 @@ class CloudCore(OrderedService):
         self._waiting_for = "the Kubernetes API"
         client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
         await self.start_child(client)
-        await self._patiently(lambda: crds.ensure(client, reactor))
+        await patiently(reactor, lambda: crds.ensure(client, reactor))
         device_settings = config.modules.device_controller
         delivered = (*_DELIVERED, *(_DEVICES if device_settings.enable else ()))
         informers = {
@@ -176,7 +169,7 @@ class CloudCore(OrderedService):
             addresses=addresses,
             wall_clock=time.time,
         )
-        keys = await self._patiently(keystore.open)
+        keys = await patiently(reactor, keystore.open)
         figures.add_certificates(metrics, keys, time.time)
 
         self._waiting_for = "CloudHub"
@@ -300,26 +293,6 @@ class CloudCore(OrderedService):
             await self.start_child(hub)
         self._ports["websocket"] = hub.port
         self._waiting_for = None
-
-    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
-        """Repeat a step of the start until the API server answers it.
-
-        :raises KubeError: it did answer, and refused.
-        """
-        seconds = FIRST_DELAY
-        while True:
-            try:
-                return await step()
-            except KubeError as error:
-                if 0 < error.code < 500 and error.code != 429:
-                    raise
-                self._log.warn(
-                    "waiting for the Kubernetes API, to be asked again in {seconds:g} s: {why}",
-                    seconds=seconds,
-                    why=error,
-                )
-            await deferLater(self._reactor, seconds)
-            seconds = min(seconds * 2, LONGEST_DELAY)
 
     async def _find_api(self) -> Path | None:
         """Start the embedded API, unless there is a cluster; returns the kubeconfig."""
