@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from kubeedge_tx.keadm import service
-from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir, write
+from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir, unbroken, write
 
 _CONFIG: Final = "config.yaml"
 _RECORD: Final = "keadm.json"
@@ -55,10 +55,11 @@ def make(here: Places, record: Record) -> Path:
         number += 1
         target = folder_of(here) / f"{name}-{number}"
     draft = target.with_name(f".{target.name}.new")
-    made = make_dir(draft.parent)
-    if made:
-        record.made_dirs += made
-        here.save(record)
+    with unbroken():
+        made = make_dir(draft.parent)
+        if made:
+            record.made_dirs += made
+            here.save(record)
     try:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)

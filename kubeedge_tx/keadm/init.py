@@ -124,9 +124,8 @@ def _start(
         )
     if check and not install.report(_preflight(here, tree, running=pid is not None)):
         raise KeadmError("nothing was changed; mend what failed and run the same command again")
-    made = places.make_dir(here.data_dir)
     with places.exclusive(here) as let_go:
-        record = install.prepare(here, kind, made)
+        record = install.prepare(here, kind)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
             running.start(tree, changed=changed, foreground=foreground)

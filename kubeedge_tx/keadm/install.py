@@ -15,7 +15,7 @@ import click
 
 from kubeedge_tx import VERSION
 from kubeedge_tx.keadm import service, settings
-from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir
+from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir, unbroken
 from kubeedge_tx.keadm.probes import Result
 from kubeedge_tx.keadm.table import table
 
@@ -54,10 +54,9 @@ def choose_service(wish: bool | None, *, foreground: bool, places: Places) -> st
     return "systemd" if wish else "process"
 
 
-def prepare(places: Places, kind: str, made: list[str]) -> Record:
+def prepare(places: Places, kind: str) -> Record:
     """Make the record of an installation and its folders, or go on with an old one.
 
-    :param made: folders that were made for it already.
     :raises KeadmError: something cannot be made.
     """
     record = places.record()
@@ -68,11 +67,11 @@ def prepare(places: Places, kind: str, made: list[str]) -> Record:
     if not Path(record.twistd).is_file():  # an upgrade may have brought another one
         record.version, record.twistd = VERSION, service.twistd()
     record.service = "systemd" if kind == "systemd" else "process"
-    record.made_dirs = list(dict.fromkeys([*record.made_dirs, *made]))
     places.save(record)
     for folder in (places.config_file.parent, places.log_file.parent):
-        record.made_dirs += make_dir(folder)
-        places.save(record)
+        with unbroken():
+            record.made_dirs += make_dir(folder)
+            places.save(record)
     return record
 
 

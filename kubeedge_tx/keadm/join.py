@@ -226,10 +226,9 @@ def _start(
     post_run: str | None,
 ) -> None:
     config = settings.config_of(tree, "edge")
-    made = places.make_dir(here.data_dir)
     with places.exclusive(here) as let_go:
         changed = install.differs(here, tree)
-        record = install.prepare(here, kind, made)
+        record = install.prepare(here, kind)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
             running.start(tree, changed=changed, foreground=foreground)

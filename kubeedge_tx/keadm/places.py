@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from kubeedge_tx import VERSION
 from kubeedge_tx.errors import KubeEdgeError
 
 RoleName = Literal["cloud", "edge"]
@@ -176,7 +178,7 @@ def write(path: Path, data: bytes, mode: int) -> None:
 
     :raises KeadmError: the folder or disk does not let us.
     """
-    new = path.with_name(f".{path.name}.new")
+    new = draft_of(path)
     try:
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with os.fdopen(descriptor, "wb") as file:
@@ -188,16 +190,50 @@ def write(path: Path, data: bytes, mode: int) -> None:
     except OSError as error:
         new.unlink(missing_ok=True)
         raise KeadmError(f"{path}: cannot be written: {error.strerror}") from None
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def draft_of(path: Path) -> Path:
+    """What a file is before it takes the place of ``path``; a killed keadm leaves it behind."""
+    return path.with_name(f".{path.name}.new")
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while two things are done that belong together."""
+    pressed: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, frame: pressed.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if pressed:
+        os.kill(os.getpid(), pressed[0])
 
 
 @contextmanager
 def exclusive(places: Places) -> Iterator[Callable[[], None]]:
     """Hold a role against a second ``keadm`` that would change it.
 
+    Its folder is made if it is not there, and a first record with it, so that a reset knows.
     Gives a function that lets it go before the end.
 
-    :raises KeadmError: another one is at it.
+    :raises KeadmError: another one is at it, or the folder cannot be made.
     """
+    with unbroken():
+        made = make_dir(places.data_dir)
+        if made:
+            places.save(
+                Record(
+                    role=places.role, version=VERSION, twistd="", service="process", made_dirs=made
+                )
+            )
     path = places.data_dir / "keadm.lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

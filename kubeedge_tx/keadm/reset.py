@@ -214,8 +214,10 @@ def _remove(here: Places, more: list[Path]) -> None:
         here.unit_file.unlink(missing_ok=True)
         service.systemctl("daemon-reload")
     kept = [backups.folder_of(here), backups.report_file(here)]
-    files = [here.config_file, *kept, *here.log_file.parent.glob(f"{here.log_file.name}*"), *more]
-    for path in files:
+    logs = here.log_file.parent.glob(f"{here.log_file.name}*")
+    # The configuration says where the others are, so it goes after them.
+    files = [*kept, *logs, *more, here.config_file]
+    for path in (*files, *(places.draft_of(path) for path in (*files, here.unit_file))):
         _delete(path)
     # The record goes last: until then the same command can be run again.
     last = (here.record_file, here.data_dir / "keadm.lock")
@@ -223,12 +225,13 @@ def _remove(here: Places, more: list[Path]) -> None:
     for path in sorted(here.data_dir.iterdir()) if here.data_dir.is_dir() else ():
         if path not in last and not (here.is_system and path == other and path != here.data_dir):
             _delete(path)
-    for path in last:
-        _delete(path)
     folders = [*map(Path, reversed(made)), *(map(Path, _OURS) if here.is_system else ())]
-    for folder in sorted(set(folders), key=lambda path: -len(path.parts)):
-        with suppress(OSError):  # not empty: somebody else's things are in it
-            folder.rmdir()
+    with places.unbroken():
+        for path in last:
+            _delete(path)
+        for folder in sorted(set(folders), key=lambda path: -len(path.parts)):
+            with suppress(OSError):  # not empty: somebody else's things are in it
+                folder.rmdir()
 
 
 def _delete(path: Path) -> None:

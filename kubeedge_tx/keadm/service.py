@@ -59,6 +59,25 @@ def pid_of(places: Places) -> int | None:
     for pid in candidates:
         if isinstance(pid, int) and _is_role(pid, places):
             return pid
+    return _unnoted(places)
+
+
+def _unnoted(places: Places) -> int | None:
+    """A process that nothing was written about: keadm ended between its start and that."""
+    try:
+        own = places.data_dir.stat()
+    except OSError:
+        return None
+    marks = {places.plugin.encode(), os.fsencode(places.data_dir)}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):  # it has ended, or is another user's
+            if not marks <= set((entry / "cmdline").read_bytes().split(b"\0")):
+                continue
+            # In a container the same words may mean another folder.
+            if os.path.samestat(own, (entry / "root" / places.data_dir.relative_to("/")).stat()):
+                return int(entry.name)
     return None
 
 
