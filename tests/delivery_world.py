@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
@@ -37,6 +36,7 @@ from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
@@ -49,12 +49,15 @@ from kubeedge_tx.store.outbox import Outbox
 from kubeedge_tx.viaduct import codec
 from tests.cloud.cloudhub.hubcase import KUBE_CA, Settings
 from tests.fakes.database import DirectDatabase
+from tests.fakes.doors import a_door
 from tests.fakes.kube import Event, FakeInformer, FakeKube
 
 NODE: Final = "edge-1"
 START_MS: Final = 1_795_503_134_000
 CLOSE: Final = object()
 """A closing frame on the wire."""
+PING: Final = object()
+PONG: Final = object()
 
 Wire = deque[Any]
 
@@ -121,6 +124,7 @@ class End:
         self.is_open = True
         self.is_ours = self.takes_digest = is_ours
         self.user: Any = None
+        self._proofs: deque[Deferred[bool]] = deque()
         self.busy: Deferred[None] | None = None
 
     def send(self, message: Message) -> None:
@@ -137,18 +141,37 @@ class End:
 
     abort = close
 
+    def prove(self) -> Deferred[bool]:
+        """Ask whether the other end is there."""
+        proof: Deferred[bool] = Deferred()
+        if not self.is_open:
+            proof.callback(False)
+            return proof
+        self._proofs.append(proof)
+        if self._link.alive:
+            self._wire.append((PING, ""))
+        return proof
+
     def lose(self, reason: str = "connection lost") -> None:
         """Notice that the link is dead."""
         if self.is_open:
             self.is_open = self.is_writable = False
             self.user.closed(reason)
+            while self._proofs:
+                _answer(self._proofs.popleft(), False)
 
     def take(self, frame: Any) -> None:
         """Read one frame."""
         if not self.is_open:
             return
         if isinstance(frame, tuple):
-            self.lose(frame[1])
+            what, text = frame
+            if what is CLOSE:
+                self.lose(text)
+            elif what is PING and self._link.alive:
+                self._wire.append((PONG, ""))
+            elif what is PONG and self._proofs:
+                _answer(self._proofs.popleft(), True)
             return
         taken = self.user.received(codec.decode(frame))
         if taken is not None and not taken.called:
@@ -215,6 +238,7 @@ class Cloud:
             syncpoint=self.syncpoint,
             kube_ca=KUBE_CA,
             denials=Denials(self.clock, Metrics()),
+            door=a_door(self.clock),
             metrics=Metrics(),
         )
         self.edge_controller = EdgeController(
@@ -728,6 +752,11 @@ class World:
         }
         for key, obj in wanted.items():
             assert f"{NODE}.{obj['metadata']['uid']}" in records, f"{key} is not recorded"
+
+
+def _answer(proof: Deferred[bool], is_there: bool) -> None:
+    if not proof.called:  # who asked has waited long enough
+        proof.callback(is_there)
 
 
 def _is_due(clock: Clock) -> bool:

@@ -9,7 +9,6 @@ from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -22,9 +21,9 @@ from kubeedge_tx.apiserver.paths import Paths
 from kubeedge_tx.apiserver.registry import Registry
 from kubeedge_tx.apiserver.targets import resolve
 from kubeedge_tx.errors import StoreError
+from kubeedge_tx.observe.doors import Door
+from kubeedge_tx.observe.httpdoor import DoorChannel, HttpLimits, behind
 
-IDLE_SECONDS: Final = 600
-"""How long a connection may stay open between requests."""
 _ABUSE_BYTES: Final = 64 * 1024 * 1024
 """A body that goes on beyond this is not worth the answer 413: the connection is closed."""
 _MAX_WARNING: Final = 1024
@@ -79,6 +78,9 @@ class ApiResource(Resource):
             return [str(v) for v in request.requestHeaders.getRawHeaders(name, [])]
 
         user = self._authenticator.authenticate(lambda name: request.getHeader(name) or "", headers)
+        channel: Any = request.channel
+        if channel is not None:
+            channel.known()
         target = resolve(self._registry, method, path, request.args or {})
         if target is None:
             return self._paths.answer(method, path, user, request)
@@ -139,8 +141,8 @@ class ApiRequest(Request):
             self.channel.loseConnection()
 
 
-class ApiChannel(HTTPChannel):
-    """One connection; HTTP/1.1 only."""
+class ApiChannel(DoorChannel):
+    """One connection; HTTP/1.1 only. It is a stranger's until it has shown a good token."""
 
     site: ApiSite
 
@@ -161,11 +163,17 @@ class ApiSite(Site):
     noisy = False
     protocol = ApiChannel  # type: ignore[assignment]  # Twisted's own adds HTTP/2
 
-    def __init__(self, resource: ApiResource, reactor: Any) -> None:
-        super().__init__(resource, requestFactory=ApiRequest, timeout=IDLE_SECONDS, reactor=reactor)
+    def __init__(self, resource: ApiResource, reactor: Any, door: Door, limits: HttpLimits) -> None:
+        super().__init__(resource, requestFactory=ApiRequest, reactor=reactor)
+        self._door = door
+        self._limits = limits
         self._clock: IReactorTime = reactor
         self._open: set[ApiChannel] = set()
         self._empty: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """Make the protocol of one connection."""
+        return behind(self._door, self._limits, super().buildProtocol(addr))
 
     def log(self, request: Any) -> None:
         """Write no access log; it costs more than many of the answers."""

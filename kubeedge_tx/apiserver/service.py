@@ -18,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from kubeedge_tx.apiserver import discovery
 from kubeedge_tx.apiserver.answers import Renderer
@@ -38,7 +39,12 @@ from kubeedge_tx.apiserver.services import KUBERNETES_IP
 from kubeedge_tx.apiserver.store import ObjectStore
 from kubeedge_tx.apiserver.tokens import Tokens, load_key
 from kubeedge_tx.apiserver.verbs import Verbs
+from kubeedge_tx.config.cloudcore import ApiServer
+from kubeedge_tx.config.types import HttpLimits
 from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.observe.doors import Doors, Guarded
+from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.security import contexts
 from kubeedge_tx.security.authority import Authority, KeyPair, utc
 from kubeedge_tx.security.files import pem_to_der, read_file, write_file
 from kubeedge_tx.store.database import Database
@@ -72,6 +78,8 @@ class ApiServerService(Service):
     :param new_suffix: makes ends of generated names.
     :param max_events: how many events per resource a watch may lag behind.
     :param names: more names and addresses that the server's certificate is for.
+    :param doors: where the listener's figures go; without, they are kept to itself.
+    :param limits: of the listener; by default those of the configuration.
     """
 
     name = "apiserver"
@@ -89,6 +97,8 @@ class ApiServerService(Service):
         new_suffix: Callable[[], str] = random_suffix,
         max_events: int = 10_000,
         names: Sequence[str] = (),
+        doors: Doors | None = None,
+        limits: HttpLimits | None = None,
     ) -> None:
         self._reactor = reactor
         self._data_dir = data_dir
@@ -98,6 +108,8 @@ class ApiServerService(Service):
         self._new_suffix = new_suffix
         self._max_events = max_events
         self._names = tuple(names)
+        self._limits = limits or ApiServer().limits
+        self._door = (doors or Doors(reactor, Metrics())).door("api", self._limits)
         self.port = port
         """The port asked for; once started, the one that is bound."""
         self.kubeconfig = data_dir / "admin.kubeconfig"
@@ -201,7 +213,7 @@ class ApiServerService(Service):
             is_ready=lambda: self._ready,
         )
         resource = ApiResource(self.registry, authenticator, authorizer, handlers, paths)
-        site = ApiSite(resource, self._reactor)
+        site = ApiSite(resource, self._reactor, self._door, self._limits)
         self._stop_steps.append(lambda: Deferred.fromCoroutine(site.close_connections()))
         self._stop_steps.append(verbs.store.when_idle)  # what was accepted gets its answer
         self._stop_steps.append(handlers.end_watches)
@@ -212,10 +224,14 @@ class ApiServerService(Service):
         options = ssl.CertificateOptions(
             privateKey=certificate.privateKey.original,
             certificate=certificate.original,
+            **contexts.ciphers(contexts.WEB_CIPHERS),
+        )
+        guarded = Guarded(
+            self._door, TLSMemoryBIOFactory(options, False, site, clock=self._reactor)
         )
         try:
-            listening = self._reactor.listenSSL(
-                self.port, site, options, interface=self._interface, backlog=512
+            listening = self._reactor.listenTCP(
+                self.port, guarded, interface=self._interface, backlog=512
             )
         except Exception as error:
             why = getattr(getattr(error, "socketError", None), "strerror", None) or str(error)

@@ -37,6 +37,7 @@ from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.denials import Denials
+from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.figures import add_bus, add_modules
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
@@ -115,13 +116,17 @@ class CloudCore(OrderedService):
             self._log.warn("{path} is switched on but not in this version: ignored", path=path)
 
         where = "commonConfig.monitorServer.bindAddress"
-        interface, port = split_address(config.common_config.monitor_server.bind_address, where)
+        monitor = config.common_config.monitor_server
+        interface, port = split_address(monitor.bind_address, where)
+        doors = Doors(reactor, metrics)
         status = StatusServer(
             reactor,
             metrics,
             lambda: self._waiting_for or self._stores.problem(),
             interface=interface,
             port=port,
+            door=doors.door("metrics", monitor.limits),
+            limits=monitor.limits,
             state=self.state,
         )
         with host.listening(where):
@@ -131,7 +136,7 @@ class CloudCore(OrderedService):
         add_process(metrics, VERSION)
 
         self._waiting_for = "the Kubernetes API"
-        client = KubeClient(reactor, kubeconfig=await self._find_api(), random=random.random)
+        client = KubeClient(reactor, kubeconfig=await self._find_api(doors), random=random.random)
         await self.start_child(client)
         await patiently(reactor, lambda: crds.ensure(client, reactor))
         device_settings = config.modules.device_controller
@@ -201,6 +206,7 @@ class CloudCore(OrderedService):
             syncpoint=syncpoint,
             kube_ca=await client.ca_pem(),
             denials=denials,
+            door=doors.door("websocket", hub_config.websocket_limits),
             metrics=metrics,
         )
         self._looks["sessions"] = lambda: len(hub.sessions)
@@ -283,6 +289,8 @@ class CloudCore(OrderedService):
             signing_days=hub_config.edge_cert_signing_duration,
             interface=hub_config.https.address,
             port=hub_config.https.port,
+            door=doors.door("https", hub_config.https_limits),
+            limits=hub_config.https_limits,
             legacy=hub_config.legacy_certificates,
             revoked=lambda identity: _is_revoked(informers[resources.SECRETS], identity),
         )
@@ -294,7 +302,7 @@ class CloudCore(OrderedService):
         self._ports["websocket"] = hub.port
         self._waiting_for = None
 
-    async def _find_api(self) -> Path | None:
+    async def _find_api(self, doors: Doors) -> Path | None:
         """Start the embedded API, unless there is a cluster; returns the kubeconfig."""
         kube_config = self._config.kube_api_config.kube_config
         if kube_config == "in-cluster":
@@ -308,6 +316,8 @@ class CloudCore(OrderedService):
             interface=settings.address,
             port=settings.port,
             wall_clock=time.time,
+            doors=doors,
+            limits=settings.limits,
         )
         self._stores.add(server.database)
         await self.start_child(server)

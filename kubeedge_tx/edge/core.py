@@ -35,6 +35,7 @@ from kubeedge_tx.edge.metamanager.manager import MetaManager
 from kubeedge_tx.edge.settings import hub_settings, node_settings
 from kubeedge_tx.errors import ConfigError, ContainerError
 from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.figures import add_bus, add_modules
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
@@ -124,13 +125,16 @@ class EdgeCore(OrderedService):
             self._log.warn("{path} is switched on but not in this version: ignored", path=path)
 
         where = "commonConfig.monitorServer.bindAddress"
-        interface, port = split_address(config.common_config.monitor_server.bind_address, where)
+        monitor = config.common_config.monitor_server
+        interface, port = split_address(monitor.bind_address, where)
         status = StatusServer(
             reactor,
             self.metrics,
             lambda: self._waiting_for or self._stores.problem(),
             interface=interface,
             port=port,
+            door=Doors(reactor, self.metrics).door("metrics", monitor.limits),
+            limits=monitor.limits,
             state=self.state,
         )
         with host.listening(where):

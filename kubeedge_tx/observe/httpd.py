@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.web.http import HTTPFactory, Request
 
+from kubeedge_tx.observe.doors import Door, Guarded
+from kubeedge_tx.observe.httpdoor import DoorChannel, HttpLimits, behind
 from kubeedge_tx.observe.metrics import CONTENT_TYPE, Metrics
 
 Nodes = tuple[str, ...]
@@ -27,7 +29,15 @@ class _Request(Request):
 
     pages: Mapping[bytes, Page]
 
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Keep nothing of a body: there is no question that has one."""
+
     def process(self) -> None:
+        channel: Any = self.channel
+        channel.known()  # all who reach this port may ask
         text, content_type = self.pages.get(self.path, (_nothing_here, _PLAIN))
         if self.method not in (b"GET", b"HEAD"):
             text, content_type = _only_reads, _PLAIN
@@ -48,10 +58,15 @@ class _Factory(HTTPFactory):
     """Answers without an access log, and so without its timer, which ticks every second."""
 
     noisy = False
+    protocol = DoorChannel  # type: ignore[assignment]  # Twisted's own adds HTTP/2
 
-    def __init__(self, pages: Mapping[bytes, Page]) -> None:
-        super().__init__()
+    def __init__(
+        self, pages: Mapping[bytes, Page], door: Door, limits: HttpLimits, reactor: Any
+    ) -> None:
+        super().__init__(reactor=reactor)
         self._pages = pages
+        self._door = door
+        self._limits = limits
 
     def startFactory(self) -> None:
         return
@@ -65,7 +80,7 @@ class _Factory(HTTPFactory):
     def buildProtocol(self, addr: Any) -> Any:
         channel: Any = super().buildProtocol(addr)
         channel.requestFactory = self._request
-        return channel
+        return behind(self._door, self._limits, channel)
 
     def _request(self, channel: Any, queued: Any = None) -> Request:
         request = _Request(channel, queued)
@@ -85,6 +100,8 @@ class StatusServer:
     """Answers whoever watches this process.
 
     :param not_ready: why the process is not ready, or ``None`` when it is.
+    :param door: limits of the port's connections.
+    :param limits: times of its requests.
     :param state: what the process is in the middle of, for ``/debug``, with particulars of
         the nodes that it is given; never a secret.
     """
@@ -99,6 +116,8 @@ class StatusServer:
         *,
         interface: str,
         port: int,
+        door: Door,
+        limits: HttpLimits,
         state: Callable[[Nodes], dict[str, Any]] = lambda nodes: {},
     ) -> None:
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
@@ -108,7 +127,7 @@ class StatusServer:
             b"/metrics": (lambda _: (200, metrics.text()), CONTENT_TYPE),
             b"/debug": (lambda nodes: (200, _dump(state(nodes))), _JSON),
         }
-        self._site = _Factory(pages)
+        self._site = Guarded(door, _Factory(pages, door, limits, reactor))
         self._listening: Any = None
 
     @property

@@ -32,7 +32,7 @@ from zope.interface import implementer
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.security.authority import check_pair, load_key
 from kubeedge_tx.security.files import pem_blocks, pem_to_der
-from kubeedge_tx.security.identity import is_ip_address, serves
+from kubeedge_tx.security.identity import identify, is_ip_address, serves
 
 HUB_CIPHERS: Final = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305"
@@ -46,9 +46,14 @@ WEB_CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 def hub_server(ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCreator:
     """Port 10000: a client needs a certificate (clientAuth) of the CA, or of one of several.
 
+    Why one was refused is attribute ``refusal`` of the TLS protocol: OpenSSL's error does not
+    tell an expired certificate from a foreign one.
+
     :raises CertificateError: one of the PEM texts cannot be used.
     """
-    return CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **ciphers(HUB_CIPHERS))
+    return _Demanding(
+        CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **ciphers(HUB_CIPHERS))
+    )
 
 
 def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCreator:
@@ -99,6 +104,59 @@ class _Asking:
         connection = self._options.serverConnectionForTLS(protocol)
         connection.set_verify(SSL.VERIFY_PEER, _take_any)
         return connection
+
+
+_NOT_YET_VALID: Final = 9
+_EXPIRED: Final = 10
+_REFUSALS: Final = {
+    _NOT_YET_VALID: "is not valid yet: is a clock wrong?",
+    _EXPIRED: "has expired",
+    18: "is self-signed",
+    19: "is of another CA",
+    20: "is of another CA",
+    21: "is of another CA",
+    26: "is not for clients (clientAuth)",
+}
+"""Source: OpenSSL ``x509_vfy.h``, ``X509_V_ERR_*``."""
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class _Demanding:
+    """Demand a client certificate that verifies, and remember why one did not."""
+
+    def __init__(self, options: CertificateOptions) -> None:
+        self._options = options
+
+    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
+        connection = self._options.serverConnectionForTLS(protocol)
+        connection.set_verify(
+            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE,
+            partial(_note_refusal, weakref.ref(protocol)),
+        )
+        return connection
+
+
+def _note_refusal(
+    protocol: Callable[[], Any],
+    _connection: SSL.Connection,
+    certificate: crypto.X509,
+    error: int,
+    _depth: int,
+    passed: bool,
+) -> bool:
+    if not passed and (refusing := protocol()) is not None:
+        what = "the client certificate"
+        if error in (_NOT_YET_VALID, _EXPIRED):  # whose it is was verified before its dates
+            what += _of_node(certificate)
+        refusing.refusal = f"{what} {_REFUSALS.get(error, f'does not verify (error {error})')}"
+    return bool(passed)
+
+
+def _of_node(certificate: crypto.X509) -> str:
+    try:
+        return f" of node {identify(certificate.to_cryptography().subject).node}"
+    except (CertificateError, ValueError):
+        return ""
 
 
 @implementer(IOpenSSLClientConnectionCreator)

@@ -26,6 +26,7 @@ from kubeedge_tx.mqtt.limits import Limits
 from kubeedge_tx.mqtt.server import ServerLimits
 from kubeedge_tx.mqtt.service import Doorkeeper, Listener, MqttService
 from kubeedge_tx.observe.delay import ReactorDelay
+from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.process import add_process
@@ -108,13 +109,16 @@ class MqttCore(OrderedService):
         config, reactor = self._config, self._reactor
         _raise_file_limit()
         where = "commonConfig.monitorServer.bindAddress"
-        interface, port = split_address(config.common_config.monitor_server.bind_address, where)
+        monitor = config.common_config.monitor_server
+        interface, port = split_address(monitor.bind_address, where)
         status = StatusServer(
             reactor,
             self.metrics,
             lambda: self._waiting_for or self._stores.problem(),
             interface=interface,
             port=port,
+            door=Doors(reactor, self.metrics).door("metrics", monitor.limits),
+            limits=monitor.limits,
         )
         await self.start_child(status)
         await self.start_child(ReactorDelay(reactor, self.metrics))

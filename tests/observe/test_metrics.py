@@ -18,6 +18,7 @@ from kubeedge_tx.observe.httpd import StatusServer
 from kubeedge_tx.observe.logs import Levels, observer
 from kubeedge_tx.observe.metrics import MOST_SERIES, Metrics
 from kubeedge_tx.observe.process import add_process
+from tests.fakes.doors import http_door
 
 reactor: Any = global_reactor
 
@@ -129,6 +130,7 @@ class StatusServerTests(TestCase):
             lambda: why[0],
             interface="127.0.0.1",
             port=0,
+            **http_door(reactor),
             state=lambda nodes: {"asked": nodes},
         )
         await server.startService()

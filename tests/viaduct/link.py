@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import txaio
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
@@ -99,7 +100,9 @@ class Memory:
     def connect(self, protocolFactory: Any) -> Deferred[Any]:
         client = protocolFactory.buildProtocol(None)
         server = self._server.buildProtocol(None)
-        self.server_io, self.client_io = Wire(server, True), Wire(client, False)
+        edge = IPv4Address("TCP", "192.0.2.1", 40000)
+        self.server_io = Wire(server, True, peerAddress=edge)
+        self.client_io = Wire(client, False)
         self.server_io.certificate = self._certificate
         self.pump = iosim.connect(
             server, self.server_io, client, self.client_io, greet=False, clock=self._clock

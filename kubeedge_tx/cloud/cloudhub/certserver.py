@@ -13,6 +13,7 @@ from typing import Any, Final
 from cryptography import x509
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
@@ -20,6 +21,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from kubeedge_tx.cloud.cloudhub.issuing import Asked, Issuer, Refused
+from kubeedge_tx.observe.doors import Door, Guarded
+from kubeedge_tx.observe.httpdoor import DoorChannel, HttpLimits, behind
+from kubeedge_tx.observe.rarely import Rarely, and_more
 from kubeedge_tx.security.authority import Authority, KeyPair, utc
 from kubeedge_tx.security.contexts import Reloadable, https_server
 
@@ -28,9 +32,6 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 
 MAX_NAME_CHARS: Final = 254
 """What is kept of header ``NodeName``: more than any valid name has."""
-
-IDLE_SECONDS: Final = 30
-"""A client that sends nothing for so long is cut, also in the middle of a request."""
 
 STOP_SECONDS: Final = 2
 """What open connections get to end by themselves when the service stops."""
@@ -47,6 +48,8 @@ class CertServer:
     :param node_exists: whether the cluster has a node of that name; may return a Deferred.
     :param wall_clock: seconds since 1970.
     :param signing_days: life of an edge's certificate, ``edgeCertSigningDuration``.
+    :param door: limits of the listener's connections.
+    :param limits: times of its requests.
     :param grace_days: days after its end in which an edge's certificate still renews itself.
     :param legacy: also serve edges up to 1.15, whose certificates name no node.
     :param revoked: whether the token of that id must not be used any more.
@@ -65,6 +68,8 @@ class CertServer:
         signing_days: int,
         interface: str,
         port: int,
+        door: Door,
+        limits: HttpLimits,
         grace_days: int = 30,
         legacy: bool = False,
         revoked: Callable[[str], bool] = lambda _identity: False,
@@ -81,10 +86,12 @@ class CertServer:
         )
         root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der))
-        root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock))
+        root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock, reactor))
         root.putChild(b"node", _NodesResource(node_exists))
         self._tls = Reloadable(https_server(server_pair.cert_pem, server_pair.key_pem))
-        self._factory = _Factory(self._tls, False, _site(root, reactor), clock=reactor)
+        site = _Site(root, door, limits, reactor)
+        self._factory = _Factory(self._tls, False, site, clock=reactor)
+        self._door = door
         self._listening: Any = None
 
     @property
@@ -98,7 +105,7 @@ class CertServer:
 
         :raises twisted.internet.error.CannotListenError: the port is taken.
         """
-        listening: Deferred[Any] = self._endpoint.listen(self._factory)
+        listening: Deferred[Any] = self._endpoint.listen(Guarded(self._door, self._factory))
         return listening.addCallback(self._listens)
 
     def stopService(self) -> Deferred[None]:
@@ -173,6 +180,8 @@ class _LimitedRequest(Request):
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         if not self._refused:
+            channel: Any = self.channel
+            channel.known()  # by its request: there is nothing here but short answers
             super().requestReceived(command, path, version)
 
     def _refuse(self) -> None:
@@ -191,16 +200,21 @@ class _Site(Site):
     """HTTP/1.1 only, and no access log: what matters is logged where it happens."""
 
     noisy = False
+    protocol = DoorChannel  # type: ignore[assignment]  # Twisted's own adds HTTP/2
+
+    def __init__(self, root: Resource, door: Door, limits: HttpLimits, reactor: Any) -> None:
+        super().__init__(root, requestFactory=_LimitedRequest, reactor=reactor)
+        self._door = door
+        self._limits = limits
+
+    def buildProtocol(self, addr: Any) -> Any:
+        return behind(self._door, self._limits, super().buildProtocol(addr))
 
     def acceptableProtocols(self) -> list[bytes]:
         return [b"http/1.1"]
 
     def log(self, request: Any) -> None:
         return
-
-
-def _site(root: Resource, reactor: Any) -> Site:
-    return _Site(root, requestFactory=_LimitedRequest, timeout=IDLE_SECONDS, reactor=reactor)
 
 
 class _Nothing(Resource):
@@ -236,10 +250,14 @@ class _IssueResource(_Page):
 
     _log = Logger()
 
-    def __init__(self, issuer: Issuer, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self, issuer: Issuer, wall_clock: Callable[[], float], clock: IReactorTime
+    ) -> None:
         super().__init__()
         self._issuer = issuer
         self._wall_clock = wall_clock
+        self._clock = clock
+        self._rarely = Rarely()
 
     def render_GET(self, request: Request) -> bytes:
         peer = request.getClientAddress()
@@ -257,12 +275,7 @@ class _IssueResource(_Page):
         try:
             issued = self._issuer.issue(asked, utc(self._wall_clock()))
         except Refused as refused:
-            self._log.warn(
-                "no certificate for {node} at {peer}: {reason}",
-                node=asked.node_header or "an edge without a name",
-                peer=where,
-                reason=str(refused),
-            )
+            self._note(asked.node_header, where, refused)
             return _answer(request, refused.code, f"{refused}\n".encode())
         self._log.info(
             "certificate {serial:x} for {node} at {peer}, by {by}",
@@ -272,6 +285,17 @@ class _IssueResource(_Page):
             by=issued.by,
         )
         return _answer(request, 200, issued.der, b"application/octet-stream")
+
+    def _note(self, node: str, where: str, refused: Refused) -> None:
+        silent = self._rarely.due((where, node), self._clock.seconds())
+        if silent is not None:
+            self._log.warn(
+                "no certificate for {node} at {peer}: {reason}{more}",
+                node=node or "an edge without a name",
+                peer=where,
+                reason=str(refused),
+                more=and_more(silent),
+            )
 
 
 class _NodesResource(_Nothing):

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import SSL4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -25,8 +26,10 @@ from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.observe.denials import Denials
+from kubeedge_tx.observe.doors import Door, Guarded
 from kubeedge_tx.observe.figures import add_traffic
 from kubeedge_tx.observe.metrics import Metrics
+from kubeedge_tx.observe.rarely import Rarely, and_more
 from kubeedge_tx.security.identity import identify as read_subject
 from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.viaduct.channel import (
@@ -118,6 +121,14 @@ class Settings(Protocol):
         """Seconds over which sessions end, at most, when the process stops."""
 
     @property
+    def message_rate(self) -> int:
+        """Messages a second that one node may send on average; twice as many at once."""
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The longest message an edge may send."""
+
+    @property
     def legacy_certificates(self) -> bool:
         """Whether a certificate that names no node may be any."""
 
@@ -135,6 +146,7 @@ class CloudHub:
         text for one of an old edge that names none, or ``None`` if it is no edge's.
     :param kube_ca: the Kubernetes CA, PEM.
     :param denials: where it is written down what nodes may not have.
+    :param door: limits of the listener.
     """
 
     name = names.CLOUDHUB
@@ -155,6 +167,7 @@ class CloudHub:
         syncpoint: ISyncPoint,
         kube_ca: str,
         denials: Denials,
+        door: Door,
         metrics: Metrics,
         channel_settings: ChannelSettings | None = None,
     ) -> None:
@@ -173,8 +186,17 @@ class CloudHub:
             metrics=metrics,
         )
         self.factory = ChannelServerFactory(
-            reactor, self._admit, messages, settings=channel_settings, traffic=self.traffic
+            reactor,
+            self._admit,
+            messages,
+            settings=channel_settings
+            or ChannelSettings(max_message_bytes=settings.max_message_bytes),
+            traffic=self.traffic,
+            door=door,
         )
+        self.message_rate = settings.message_rate
+        self._door = door
+        self._rarely = Rarely()
         self._settings = settings
         self._gate = Gate(rate=settings.connect_rate, now=reactor.seconds())
         self._context_factory = context_factory
@@ -213,10 +235,9 @@ class CloudHub:
 
     async def _start(self) -> None:
         where = self._settings.websocket
-        endpoint = SSL4ServerEndpoint(
-            self.clock, where.port, self._context_factory, interface=where.address
-        )
-        self._listening = await endpoint.listen(self.factory)
+        endpoint = TCP4ServerEndpoint(self.clock, where.port, interface=where.address, backlog=512)
+        tls = TLSMemoryBIOFactory(self._context_factory, False, self.factory, clock=self.clock)
+        self._listening = await endpoint.listen(Guarded(self._door, tls))
         self.start_ticking()
         if not is_accelerated():
             self._log.warn(
@@ -284,13 +305,21 @@ class CloudHub:
             return self._checked(handshake, headers.get("node_id", "").strip())
         except HandshakeRefused as refusal:
             self._denied.inc(str(refusal.status))
-            self._log.warn(
-                "connection of {node} from {peer} refused: {why}",
-                node=headers.get("node_id", "")[:300] or "nobody",
-                peer=handshake.peer,
-                why=refusal.reason,
-            )
+            self._note(headers.get("node_id", ""), handshake.peer, refusal)
             raise
+
+    def _note(self, node: str, peer: str, refusal: HandshakeRefused) -> None:
+        subject = (peer.rpartition(":")[0], refusal.status)
+        silent = self._rarely.due(subject, self.clock.seconds())
+        if silent is not None:
+            self._log.warn(
+                "connection of {node} from {peer} refused ({status}): {why}{more}",
+                node=node[:300] or "nobody",
+                peer=peer,
+                status=refusal.status,
+                why=refusal.reason,
+                more=and_more(silent),
+            )
 
     def _checked(self, handshake: Handshake, node: str) -> NodeSession:
         if not is_node_name(node):

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.cloud.cloudhub.attention import Attention
 from kubeedge_tx.cloud.cloudhub.queue import GO_MAX_SENDS, NodeMessageQueue
 from kubeedge_tx.viaduct.channel import Channel
 from kubeedge_tx.viaduct.interfaces import IChannelUser
@@ -41,6 +42,8 @@ class SessionOwner(Protocol):
 
     clock: Any
     keepalive_seconds: float
+    message_rate: int
+    """Messages a second that a node may say on average."""
 
     def session_opened(self, session: NodeSession) -> NodeMessageQueue | None:
         """Register it; its queue, or ``None`` if it may not stay."""
@@ -66,6 +69,7 @@ class NodeSession:
     """
 
     __slots__ = (
+        "_attention",
         "_bucket",
         "_keepalive",
         "_owner",
@@ -87,6 +91,7 @@ class NodeSession:
         self._queue: NodeMessageQueue | None = None
         self._keepalive: KeepaliveWindow | None = None
         self._bucket: TokenBucket | None = None
+        self._attention: Attention | None = None
         self._pace: IDelayedCall | None = None
 
     def opened(self, channel: Channel) -> None:
@@ -94,6 +99,7 @@ class NodeSession:
         now = owner.clock.seconds()
         self.channel = channel
         self._keepalive = KeepaliveWindow(limit=owner.keepalive_seconds, now=now)
+        self._attention = Attention(owner.clock, owner.message_rate)
         if not self.window:
             self._bucket = TokenBucket(rate=GO_RATE, burst=GO_BURST, now=now)
         self._queue = owner.session_opened(self)
@@ -107,15 +113,23 @@ class NodeSession:
 
     def received(self, message: Message) -> Deferred[None]:
         operation = message.route.operation
-        if operation == names.KEEPALIVE:
-            assert self._keepalive is not None
-            self._keepalive.feed(self._owner.clock.seconds())
-            return _TAKEN
         if operation == names.RESPONSE and self._queue is not None:
             if self._owner.acknowledged(self.node, self._queue, message):
                 self.pump()
-            return _TAKEN
-        return self._owner.upstream(self, message) or _TAKEN
+                return _TAKEN
+            return self._heard()
+        if operation == names.KEEPALIVE:
+            assert self._keepalive is not None
+            self._keepalive.feed(self._owner.clock.seconds())
+            return self._heard()
+        taken = self._owner.upstream(self, message)
+        heard = self._heard()
+        return heard if taken is None or taken.called else taken
+
+    def _heard(self) -> Deferred[None]:
+        """Count what the node said beyond acknowledgements; it is read on when it may say more."""
+        assert self._attention is not None
+        return self._attention.heard()
 
     def writable(self) -> None:
         self.pump()
@@ -124,6 +138,8 @@ class NodeSession:
         if self._pace is not None:
             self._pace.cancel()
             self._pace = None
+        if self._attention is not None:
+            self._attention.stop()
         if self._queue is not None:
             self._queue.disconnected(self)
         if self.channel is not None:

@@ -17,6 +17,7 @@ from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.viaduct.channel import WINDOW_HEADER
+from tests.fakes.doors import a_door
 from tests.fakes.kube import FakeKube
 from tests.viaduct.link import Link, User, factory
 
@@ -38,6 +39,8 @@ class Settings:
     connect_rate: int = 100
     drain_seconds: int = 5
     legacy_certificates: bool = False
+    message_rate: int = 1000
+    max_message_bytes: int = 32 * 1024 * 1024
 
 
 def configmap(uid: str, version: str, name: str = "app") -> dict[str, Any]:
@@ -90,6 +93,7 @@ class HubCase(SynchronousTestCase):
             syncpoint=self.syncpoint,
             kube_ca=KUBE_CA,
             denials=Denials(self.clock, self.metrics),
+            door=a_door(self.clock, self.metrics),
             metrics=self.metrics,
         )
 

@@ -19,6 +19,7 @@ from kubeedge_tx.errors import KubeError
 from kubeedge_tx.security.authority import Authority
 from kubeedge_tx.security.token import make_token, split_token
 from tests.fakes.certificates import edge_pair, edge_request, python_get, real_now
+from tests.fakes.doors import http_door
 
 
 class CertServerTests(TestCase):
@@ -47,6 +48,7 @@ class CertServerTests(TestCase):
             signing_days=365,
             interface="127.0.0.1",
             port=port,
+            **http_door(reactor),
         )
 
     def node_exists(self, name: str) -> Deferred[bool]:

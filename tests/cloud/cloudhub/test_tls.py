@@ -23,6 +23,7 @@ from kubeedge_tx.security import contexts
 from kubeedge_tx.security.authority import Authority, KeyPair
 from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, connect
 from tests.cloud.cloudhub.hubcase import Address, Settings, configmap
+from tests.fakes.doors import a_door
 from tests.fakes.kube import FakeKube
 from tests.viaduct.link import User
 
@@ -85,6 +86,7 @@ class TlsTests(TestCase):
             syncpoint=syncpoint,
             kube_ca="",
             denials=Denials(reactor, Metrics()),
+            door=a_door(reactor),
             metrics=Metrics(),
         )
 

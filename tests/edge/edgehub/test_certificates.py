@@ -33,6 +33,7 @@ from kubeedge_tx.security.contexts import https_server
 from kubeedge_tx.security.requests import load_request
 from kubeedge_tx.security.token import make_token
 from tests.fakes.certificates import edge_pair, edge_request, real_now
+from tests.fakes.doors import http_door
 
 
 class Middle:
@@ -84,6 +85,7 @@ class JoiningCase(TestCase):
             signing_days=100,
             interface="127.0.0.1",
             port=port,
+            **http_door(reactor),
         )
         await cloud.startService()
         self.addCleanup(cloud.stopService)
