@@ -16,11 +16,19 @@ from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.route import parse
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.edge.edged import podspec
+from kubeedge_tx.edge.edged.contact import Contact
 from kubeedge_tx.edge.edged.events import EventRecorder
 from kubeedge_tx.edge.edged.gc import Collector
-from kubeedge_tx.edge.edged.machine import Machine, Usage, read_machine, read_usage
+from kubeedge_tx.edge.edged.machine import (
+    Machine,
+    Usage,
+    read_machine,
+    read_usage,
+    since_start_of_machine,
+)
 from kubeedge_tx.edge.edged.node import NodeKeeper
 from kubeedge_tx.edge.edged.objects import Objects
+from kubeedge_tx.edge.edged.partition import Partition
 from kubeedge_tx.edge.edged.podspec import Json
 from kubeedge_tx.edge.edged.podworker import PodWorker, Tools
 from kubeedge_tx.edge.edged.prober import NetworkProber, Prober
@@ -50,6 +58,7 @@ class Edged:
     :param report_events: send pods' events to the cloud.
     :param prober: reaches into pods; over the network if not given.
     :param machine: facts about this machine; read from ``/proc`` if not given.
+    :param elapsed: seconds since its start, sleep included.
     :param usage: what is used of it now; likewise.
     """
 
@@ -71,6 +80,7 @@ class Edged:
         report_events: bool = False,
         prober: Prober | None = None,
         machine: Machine | None = None,
+        elapsed: Callable[[], float] = since_start_of_machine,
         usage: Callable[[], Usage] | None = None,
     ) -> None:
         self._clock = reactor
@@ -79,6 +89,11 @@ class Edged:
         usage = usage or (lambda: read_usage(node.root_dir))
         objects = self._objects = Objects(bus, messages)
         volumes = PodVolumes(node.root_dir, objects, in_thread, wall_clock)
+        machine = machine or read_machine()
+        self._contact = Contact(node.root_dir, in_thread, machine.boot_id, elapsed)
+        self._partition = Partition(
+            reactor, self._contact, lambda: list(self._by_uid.values()), self._start
+        )
         self.node = NodeKeeper(
             reactor,
             wall_clock,
@@ -86,9 +101,10 @@ class Edged:
             runtime,
             node,
             version,
-            machine or read_machine(),
+            machine,
             usage,
             self._look_at_all,
+            self._contact,
         )
         self._relist = Relist(runtime)
         self._tools = Tools(
@@ -130,6 +146,7 @@ class Edged:
         await self.node.disconnected()
         for worker in list(self._by_uid.values()):
             await worker.stop()
+        await self._contact.save(at_once=True)
 
     # -- messages --------------------------------------------------------------------
 
@@ -186,7 +203,8 @@ class Edged:
         worker = self._workers.get(key)
         if worker is None:
             self._ended.pop(key, None)
-            self._start(key, pod)
+            if not self._partition.holds(key, pod):
+                self._start(pod)
         elif worker.uid == uid:
             worker.update(pod)
         else:
@@ -202,6 +220,9 @@ class Edged:
         following = self._next.get(key)
         if following is not None and uid in ("", podspec.uid(following)):
             del self._next[key]
+        held = self._partition.release(key)
+        if held is not None:
+            self._start(held)  # what is left of it is to be removed
         worker = self._workers.get(key)
         if worker is None or (uid and worker.uid != uid):
             return
@@ -209,11 +230,15 @@ class Edged:
             worker.update(pod)  # it says with what grace
         worker.terminate("removed")
 
-    def _start(self, key: str, pod: Json) -> None:
+    def _start(self, pod: Json) -> PodWorker:
         worker = PodWorker(pod, self._tools, self._finished)
-        self._workers[key] = worker
+        self._workers[podspec.key(pod)] = worker
         self._by_uid[worker.uid] = worker
         worker.start()
+        return worker
+
+    def _has(self, uid: str) -> bool:
+        return uid in self._by_uid or self._partition.has(uid)
 
     def _finished(self, worker: PodWorker) -> None:
         key = podspec.key(worker.pod)
@@ -234,12 +259,14 @@ class Edged:
     # -- loops -----------------------------------------------------------------------
 
     async def _load(self) -> None:
+        await self._contact.load()
         while not self.is_loaded:
             try:
                 for pod in await self._objects.stored_pods():
                     if podspec.key(pod) not in self._workers:
                         self._wanted(podspec.key(pod), pod)
                 self.is_loaded = True
+                self._tasks.spawn("pods out of reach", self._partition.watch())
             except CancelledError:
                 raise
             except KubeEdgeError as error:
@@ -249,7 +276,7 @@ class Edged:
         while True:
             try:
                 states = await self._relist.states()
-                await self._collector.orphans(states, self._by_uid.__contains__)
+                await self._collector.orphans(states, self._has)
             except CancelledError:
                 raise
             except (KubeEdgeError, OSError) as error:

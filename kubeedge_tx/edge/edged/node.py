@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from kubeedge_tx.beehive.tasks import TaskSet
+from kubeedge_tx.edge.edged.contact import Contact
 from kubeedge_tx.edge.edged.lease import NodeLease
 from kubeedge_tx.edge.edged.machine import Machine, Usage
 from kubeedge_tx.edge.edged.nodestatus import (
@@ -39,6 +40,7 @@ class NodeKeeper:
     :param version: this program's, without a leading ``v``.
     :param usage: reads what is used now.
     :param recovered: called when the runtime answers again after it did not.
+    :param contact: told when the cluster has heard of us.
     """
 
     _log = Logger()
@@ -54,6 +56,7 @@ class NodeKeeper:
         machine: Machine,
         usage: Callable[[], Usage],
         recovered: Callable[[], None],
+        contact: Contact,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
@@ -64,6 +67,7 @@ class NodeKeeper:
         self._machine = machine
         self._usage = usage
         self._recovered = recovered
+        self._contact = contact
         self._was_down = False
         self._lease = NodeLease(objects, settings.name, settings.lease_seconds, wall_clock)
         self._uid = ""
@@ -123,6 +127,7 @@ class NodeKeeper:
             pause = self._lease.interval
             if not self._uid:  # it existed before, and the cloud's push of it was on its way
                 await self.load()
+            asked = self._contact.elapsed()
             try:
                 await self._lease.renew(self._uid)
             except CancelledError:
@@ -130,6 +135,8 @@ class NodeKeeper:
             except KubeEdgeError as error:
                 self._log.warn("the node's lease was not renewed: {error}", error=str(error))
                 pause = min(pause, RETRY_SECONDS)
+            else:
+                self._contact.made(asked)
             await deferLater(self._clock, pause)
 
     async def _register(self) -> None:

@@ -103,12 +103,19 @@ class StartFailure:
         return self.at <= now < self.retry_at
 
 
+Ending = Literal["deadline", "partition", "deleted", "removed"]
+"""Ran longer than it may; out of the cluster's reach for longer than it may; deleted by its author;
+gone from the cluster. Each is more final than those before it."""
+
+VERDICTS: Final = ("deadline", "partition")
+"""Endings after which the pod stays, as a failed one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Termination:
     """The pod is to end."""
 
-    why: Literal["deleted", "removed", "deadline"]
-    """Deleted by its author; gone from the cluster; ran longer than it may."""
+    why: Ending
     grace: float
     since: float
 

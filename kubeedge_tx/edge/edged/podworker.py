@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, get_args
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from kubeedge_tx.api.partition import ON_PARTITION
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.edge.edged import podplan, podspec
 from kubeedge_tx.edge.edged.backoff import Backoff
@@ -42,6 +43,10 @@ DEADLINE: Final = Verdict(
     "DeadlineExceeded", "Pod was active on the node longer than the specified deadline"
 )
 """Source: kubelet ``active_deadline.go``."""
+PARTITIONED: Final = Verdict(
+    "PartitionTimeout",
+    f"The node was out of the cluster's reach for longer than annotation {ON_PARTITION} allows",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,9 +148,15 @@ class PodWorker:
             self.terminate("deleted")
         self.poke()
 
-    def terminate(self, why: Literal["deleted", "removed", "deadline"]) -> None:
+    def partitioned(self) -> None:
+        """End the pod: its node has been out of the cluster's reach for longer than it may."""
+        if self.termination is None and self.phase not in ("Succeeded", "Failed"):
+            self._tools.events.normal(self.pod, PARTITIONED.reason, PARTITIONED.message)
+            self.terminate("partition")
+
+    def terminate(self, why: podplan.Ending) -> None:
         """End the pod. Later calls may make it sooner, or more final, never less."""
-        rank = ("deadline", "deleted", "removed")
+        rank = get_args(podplan.Ending)
         former = self.termination
         if former is not None and rank.index(former.why) > rank.index(why):
             why = former.why
@@ -237,11 +248,13 @@ class PodWorker:
             self.terminate("deadline")
             return
         over = made.ended and not any(verb == "logs" for verb, _ in self._jobs)
+        if over and self.termination is not None and self.termination.why == "partition":
+            self._verdict = PARTITIONED  # not before: another may start when it is said
         self._tell(state, now, ended=over)
         for action in made.actions:
             self._begin(action)
         self._refresh_volumes()
-        if over and self.termination is not None and self.termination.why != "deadline":
+        if over and self.termination and self.termination.why not in podplan.VERDICTS:
             await self._finish()
         elif made.wake_at is not None:
             self._wake_in(made.wake_at - now)

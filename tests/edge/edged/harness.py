@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,7 @@ class EdgedCase(SynchronousTestCase):
         self.clock = Clock()
         self.skew = 0.0
         """By how much the wall clock was set since the start, seconds."""
+        self.boot_id = MACHINE.boot_id
         self.runtime = FakeRuntime(self.clock, self.now)
         self.root = Path(self.mktemp())
         self.prober = FakeProber()
@@ -275,7 +277,8 @@ class EdgedCase(SynchronousTestCase):
             version="0.1",
             report_events=self.report_events,
             prober=self.prober,
-            machine=MACHINE,
+            machine=replace(MACHINE, boot_id=self.boot_id),
+            elapsed=lambda: 1000.0 + self.clock.seconds(),
             usage=lambda: USAGE,
         )
         self.service = ModuleService(self.edged, self.bus, self.messages)
