@@ -12,7 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -187,11 +187,11 @@ def write(path: Path, data: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         new.replace(path)
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise KeadmError(f"{path}: cannot be written: {error.strerror}") from None
-    except BaseException:
-        new.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # a disk that is read-only says so of what is not there, too
+            new.unlink()
+        if isinstance(error, OSError):
+            raise KeadmError(f"{path}: cannot be written: {error.strerror}") from None
         raise
 
 

@@ -135,7 +135,11 @@ def spawn(places: Places, record: Record, *, foreground: bool = False) -> subpro
     """Start the role's process."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
     try:
-        with places.log_file.open("ab") as log:
+        log = places.log_file.open("ab")
+    except OSError as error:
+        raise KeadmError(f"{places.log_file}: cannot be written: {error.strerror}") from None
+    try:
+        with log:
             os.fchmod(log.fileno(), 0o600)
             process = subprocess.Popen(  # noqa: S603 - our own program
                 command(places, record),

@@ -289,6 +289,47 @@ class BadInputTests(MachineCase):
             self.assertIn("FAIL /proc/kubeedge cannot be written", done.line("data directory"))
             self.assertIn("data directory: choose another one with --data-dir", done.output)
 
+    def test_read_only_disk(self) -> None:
+        """A disk that is read-only where the configuration, or the log, is to be."""
+        for file in ("config/cloudcore.yaml", "log/cloudcore.log"):
+            folder = (self.cloud_dir / file).parent
+            folder.mkdir(parents=True, exist_ok=True)
+            done = self.in_mount_namespace(
+                f"mount -t tmpfs -o ro none {folder}",
+                *("init", "--data-dir", str(self.cloud_dir), *FREE_PORTS),
+            )
+            self.assertEqual(done.status, 1)
+            self.assertIn(f"Error: {self.cloud_dir}/{file}: cannot be written", done.output)
+            self.assertIn("Read-only file system", done.line("Error"))
+
+    def test_no_root(self) -> None:
+        """Without root all is below the home folder, and systemd is somebody else's."""
+        before = ("unshare", "--user", "--map-user=1000", "--map-group=1000")
+        env = {"XDG_STATE_HOME": str(self.root / "state")}
+        self.cloud_dir = self.root / "state/kubeedge-tx/cloudcore"
+        refused = self.keadm("init", "--service", before=before, env=env)
+        self.assertIn("Error: --service: this is not root", refused.output)
+        self.assertFalse(self.cloud_dir.exists())
+        done = self.keadm("init", *FREE_PORTS, before=before, env=env)
+        self.assertEqual(done.status, 0, done.output)
+        self.assertTrue((self.cloud_dir / "ready.json").exists())
+        self.assertEqual(self.keadm("gettoken", before=before, env=env).status, 0)
+        gone = self.keadm("reset", "--force", before=before, env=env)
+        self.assertEqual(gone.status, 0, gone.output)
+        self.assertEqual(list(self.root.iterdir()), [])
+
+    def test_host_name(self) -> None:
+        """A machine whose name is no node's name, and no other was given."""
+        namespace = ("unshare", "--user", "--map-root-user", "--uts", "sh", "-ec")
+        done = self.keadm(
+            *("join", "-e", "127.0.0.1:1", "-t", "x", "--data-dir", str(self.edge_dir)),
+            before=(*namespace, 'echo Edge_1 >/proc/sys/kernel/hostname; exec "$@"', "keadm"),
+        )
+        self.assertEqual(done.status, 1)
+        self.assertIn("FAIL 'edge_1' is no node name", done.line("node name"))
+        self.assertIn("node name: give one with --edgenode-name", done.output)
+        self.assertFalse(self.edge_dir.exists())
+
     def test_unknown_key(self) -> None:
         """A key that does not exist is named by its whole path."""
         done = self.init("--set", "modules.cloudHub.nodeLimits=7")
