@@ -75,13 +75,7 @@ class Pipe:
 
     def take(self, data: bytes) -> None:
         """Accept bytes of the source."""
-        now = self._clock.seconds()
-        faults = self.faults
-        due = max(now, self._free_at) + (len(data) / faults.rate if faults.rate else 0.0)
-        self._free_at = due
-        late = faults.latency + (self._random.uniform(0, faults.jitter) if faults.jitter else 0.0)
-        last = self._waiting[-1][0] if self._waiting else 0.0
-        self._waiting.append((max(due + late, last), data))
+        self._wait(self._due(len(data)), data)
         self._held += len(data)
         self._work()
 
@@ -91,9 +85,12 @@ class Pipe:
         self._work()
 
     def change(self, faults: Faults) -> None:
-        """Behave differently from now on, also with what waits."""
+        """Behave differently from now on, also with what waits: it may become due earlier."""
         self.faults = faults
         self._free_at = 0.0
+        waiting, self._waiting = self._waiting, deque()
+        for due, data in waiting:
+            self._wait(min(due, self._due(len(data))), data)
         self._work()
 
     def close(self) -> None:
@@ -101,6 +98,18 @@ class Pipe:
         self._closed = True
         self._waiting.clear()
         self._stop_timer()
+
+    def _due(self, size: int) -> float:
+        """When so many bytes that come now are written."""
+        faults = self.faults
+        start = max(self._clock.seconds(), self._free_at)
+        self._free_at = start + (size / faults.rate if faults.rate else 0.0)
+        jitter = self._random.uniform(0, faults.jitter) if faults.jitter else 0.0
+        return self._free_at + faults.latency + jitter
+
+    def _wait(self, due: float, data: bytes) -> None:
+        last = self._waiting[-1][0] if self._waiting else 0.0
+        self._waiting.append((max(due, last), data))
 
     def _work(self) -> None:
         self._stop_timer()

@@ -70,6 +70,18 @@ class PipeTests(SynchronousTestCase):
         self.assertEqual(len(self.sink.written), 5 * len(piece))
         self.assertFalse(self.source.paused)
 
+    def test_healed(self) -> None:
+        """What waits on a slow link does not wait on when it is fast again."""
+        pipe = self.pipe(rate=1.0, latency=100.0)
+        pipe.take(b"x" * 50)
+        pipe.take(b"y" * 50)
+        self.clock.advance(10)
+        pipe.change(Faults(rate=10.0))
+        self.clock.advance(5)
+        self.assertEqual(self.sink.written, b"x" * 50)
+        pipe.change(Faults())
+        self.assertEqual(self.sink.written, b"x" * 50 + b"y" * 50)
+
     def test_silence(self) -> None:
         """Nothing passes, not even the end; afterwards everything does."""
         pipe = self.pipe(silent=True)
