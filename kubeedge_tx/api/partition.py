@@ -12,6 +12,9 @@ from kubeedge_tx.api import meta
 ON_PARTITION: Final = "kubeedge-tx.io/on-partition"
 """Annotation of a Pod: ``keep``, ``stop-after=<duration>`` or ``replace-after=<duration>``."""
 
+CONDITION: Final = "kubeedge-tx.io/OnPartition"
+"""Condition in a Pod's status, by its node: what it will do, in the annotation's words."""
+
 KEEP: Final = "keep"
 STOP: Final = "stop-after"
 REPLACE: Final = "replace-after"
@@ -50,7 +53,11 @@ def read_policy(pod: Mapping[str, Any]) -> Policy | None:
 
     :raises PolicyError: it is not understood; the pod is to be kept.
     """
-    text = meta.annotation(pod, ON_PARTITION).strip()
+    return _read(meta.annotation(pod, ON_PARTITION))
+
+
+def _read(text: str) -> Policy | None:
+    text = text.strip()
     verb, _, duration = text.partition("=")
     if text in ("", KEEP):
         return None
@@ -72,10 +79,32 @@ def read_policy(pod: Mapping[str, Any]) -> Policy | None:
     return Policy(total, verb == REPLACE)
 
 
+def agreed_policy(pod: Mapping[str, Any]) -> Policy | None:
+    """Read by when the node certainly ends a pod; ``None`` if that is not certain.
+
+    The annotation may have changed while the node was out of reach, and not every node obeys it:
+    what the node has said counts as well, and of two times the longer one.
+
+    :raises PolicyError: the annotation is not understood.
+    """
+    wanted = read_policy(pod)
+    if wanted is None:
+        return None
+    for condition in meta.sequence(pod, "status", "conditions"):
+        if condition.get("type") == CONDITION and condition.get("status") == "True":
+            said = _read(str(condition.get("message")))
+            if said is not None:
+                return Policy(max(wanted.seconds, said.seconds), wanted.replace and said.replace)
+    return None
+
+
 def grace(pod: Mapping[str, Any]) -> float:
-    """Read how many seconds the pod's containers have to end."""
-    found = meta.mapping(pod, "spec").get("terminationGracePeriodSeconds")
-    return float(found) if isinstance(found, int | float) else DEFAULT_GRACE
+    """Read how many seconds the pod's containers have to end, at most."""
+    given = (
+        meta.mapping(pod, "spec").get("terminationGracePeriodSeconds", DEFAULT_GRACE),
+        meta.metadata(pod).get("deletionGracePeriodSeconds"),
+    )
+    return max((float(each) for each in given if isinstance(each, int | float)), default=0.0)
 
 
 def is_evicted_early(pod: Mapping[str, Any], policy: Policy) -> bool:

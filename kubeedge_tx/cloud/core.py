@@ -28,6 +28,7 @@ from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
+from kubeedge_tx.cloud.partitions import Partitions
 from kubeedge_tx.cloud.patience import patiently
 from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
@@ -267,6 +268,14 @@ class CloudCore(OrderedService):
             )
             modules.append(sync_controller)
             figures.add_repairs(metrics, sync_controller)
+        partitions = Partitions(
+            reactor,
+            client,
+            nodes=informers[resources.NODES],
+            pods=informers[resources.PODS],
+            metrics=metrics,
+        )
+        await self.start_child(partitions)
         services = [ModuleService(module, bus, messages) for module in modules]
         add_modules(metrics, services)
         for service in services:

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.api.partition import (
+    CONDITION,
     ON_PARTITION,
     Policy,
     PolicyError,
+    agreed_policy,
     grace,
     is_evicted_early,
     read_policy,
@@ -60,6 +62,23 @@ class PolicyTests(SynchronousTestCase):
             return
         self.assertTrue(found is None or found.seconds >= 60)
 
+    def test_agreed(self) -> None:
+        """Only what the node has said as well is certain, and of two times the longer one."""
+
+        def said(policy: str, words: str | None, status: str = "True") -> dict[str, Any]:
+            condition = {"type": CONDITION, "status": status, "message": words}
+            return {**pod(policy), "status": {"conditions": [condition]}}
+
+        ten, five = "replace-after=10m", "replace-after=5m"
+        self.assertIsNone(agreed_policy(pod(ten)), "a node that does not know of it")
+        self.assertIsNone(agreed_policy(said(ten, ten, "False")))
+        self.assertIsNone(agreed_policy(said("keep", ten)), "changed, and not yet heard")
+        self.assertEqual(agreed_policy(said(ten, five)), Policy(600, True))
+        self.assertEqual(agreed_policy(said(five, ten)), Policy(600, True))
+        self.assertEqual(agreed_policy(said(ten, "stop-after=5m")), Policy(600, False))
+        with self.assertRaises(PolicyError):
+            agreed_policy(said("stop", ten))
+
     def test_evicted_early(self) -> None:
         """A pod that Kubernetes evicts before its node has ended it is found."""
         policy = Policy(600.0, True)
@@ -76,3 +95,5 @@ class PolicyTests(SynchronousTestCase):
         other = tolerating(key="node.kubernetes.io/not-ready", tolerationSeconds=300)
         self.assertFalse(is_evicted_early(other, policy))
         self.assertEqual([grace(pod()), grace(pod(terminationGracePeriodSeconds=5))], [30, 5])
+        going = {"metadata": {"deletionGracePeriodSeconds": 600}, "spec": {}}
+        self.assertEqual(grace(going), 600)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubeedge_tx.api.partition import CONDITION, ON_PARTITION, PolicyError, read_policy
 from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.edge.edged import podspec
 from kubeedge_tx.edge.edged.podspec import Json
@@ -396,10 +397,25 @@ def _conditions(
         ("PodScheduled", True, "", ""),
     ]
     before = {each.get("type"): each for each in previous.get("conditions") or ()}
+    policy = podspec.metadata(pod).get("annotations") or {}
+    if policy.get(ON_PARTITION) or CONDITION in before:
+        wanted.append((CONDITION, *_on_partition(pod)))
     return [
         _condition(kind, holds, reason, message, before.get(kind), seen.now)
         for kind, holds, reason, message in wanted
     ]
+
+
+def _on_partition(pod: Json) -> tuple[bool, str, str]:
+    """Say what will become of the pod: who replaces it must know that we know it."""
+    try:
+        policy = read_policy(pod)
+    except PolicyError as error:
+        return False, "NotUnderstood", str(error)
+    if policy is None:
+        return False, "Keep", ""
+    reason = "ReplaceAfter" if policy.replace else "StopAfter"
+    return True, reason, str(podspec.metadata(pod)["annotations"][ON_PARTITION])
 
 
 def _condition(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubeedge_tx.api.partition import ON_PARTITION
+from kubeedge_tx.api.partition import CONDITION, ON_PARTITION
 from kubeedge_tx.edge.edged.contact import FILE
 from tests.edge.edged.harness import EdgedCase, make_pod
 from tests.fakes.runtime import Program
@@ -119,6 +119,28 @@ class StopTests(PartitionCase):
         self.pass_time(1200)
         for number in range(4):
             self.assertEqual(self.runtime.running(f"uid-{number}"), {f"p{number}"})
+
+    def test_said_what_will_be_done(self) -> None:
+        """Its status says what the node will do, or why it does not understand."""
+        self.start_agent()
+        self.connect()
+        pod = self.pod()
+        for policy, condition in (
+            ("stop-after=10m", ("True", "StopAfter", "stop-after=10m")),
+            ("replace-after=1h", ("True", "ReplaceAfter", "replace-after=1h")),
+            ("keep", ("False", "Keep", None)),
+            ("stop", ("False", "NotUnderstood", ...)),
+        ):
+            pod["metadata"]["annotations"] = {ON_PARTITION: policy}
+            self.apply({**pod, "metadata": {**pod["metadata"]}}, "update")
+            found = self.condition(CONDITION)
+            self.assertEqual((found["status"], found["reason"]), condition[:2])
+            if condition[2] is not ...:
+                self.assertEqual(found["message"], condition[2])
+        other = make_pod("other", "uid-2")
+        self.apply(other)
+        kinds = {each["type"] for each in self.status("other")["conditions"]}
+        self.assertNotIn(CONDITION, kinds)
 
     def test_annotated_later(self) -> None:
         """The annotation of a pod that runs may be changed."""
