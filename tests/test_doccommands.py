@@ -14,8 +14,17 @@ from tests.requirements import requires
 ELSEWHERE: Final = {"getstarted": "tests/test_getstarted.py"}
 """Pages that another test runs."""
 
-FIRST: Final = ("operation", "keadm")
+FIRST: Final = ("operation", "keadm", "cluster")
 """Pages that bring a cloud and an edge of their own, and leave none."""
+
+CLUSTER: Final = """
+mkdir ~/.kube
+python -m tests.bench.apiserver ~/.kube/cluster 6443 > cluster.log 2>&1 &
+until [ -e ~/.kube/cluster/ready.json ]; do sleep 0.05; done
+cp ~/.kube/cluster/admin.kubeconfig ~/.kube/config
+unset KUBECONFIG
+"""
+"""What stands for the reader's own cluster: an API server, and the way to it."""
 
 LIVE: Final = """
 keadm init --advertise-address 192.0.2.1,127.0.0.1
@@ -57,6 +66,8 @@ class CommandTests(SynchronousTestCase):
         self.addCleanup(machine.close)
         others = [name for name in pages() if name not in (*FIRST, *ELSEWHERE)]
         for name in FIRST:
+            if name == "cluster":
+                machine.run(CLUSTER.strip())
             self.read(machine, name)
         status, said = machine.run(LIVE.strip().replace("\n", " &&\n"))
         self.assertEqual(status, 0, said)
