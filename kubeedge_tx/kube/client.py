@@ -51,6 +51,11 @@ class _Call:
     repeatable: bool
     """Whether doing it twice is the same as doing it once."""
 
+    @property
+    def where(self) -> str:
+        """The path, for people."""
+        return self.path.partition("?")[0]
+
     def request(self, way: Way) -> Request:
         """Write it down as bytes."""
         method, path, headers = (part.encode() for part in (self.method, self.path, self.headers))
@@ -299,7 +304,7 @@ class KubeClient(Service):
         try:
             await thread.run(opener, feed)
         except (NotSent, NoAnswer) as error:
-            raise KubeError(f"watch {call.path}: {error}", code=0) from None
+            raise KubeError(f"watch {call.where}: {error}", code=0) from None
         except KubeError as error:
             if error.code == 401:
                 await self._reload()
@@ -389,7 +394,7 @@ class KubeClient(Service):
 
     async def _attempt(self, call: _Call) -> tuple[dict[str, Any] | KubeError, bool]:
         """Do a call once; returns the value, or the error and whether to try again."""
-        what = f"{call.method} {call.path}"
+        what = f"{call.method} {call.where}"
         if not self.running or self._access is None:
             return KubeError(f"{what}: the client is not running", code=0), False
         self._under_way += 1
@@ -472,7 +477,7 @@ class KubeClient(Service):
                 reply = _read(stream.answer())
             finally:
                 stream.close()
-            raise _refusal(f"watch {call.path}", reply)
+            raise _refusal(f"watch {call.where}", reply)
         return stream
 
 
