@@ -206,7 +206,8 @@ class Door:
     def note(self, peer: str, reason: str, why: str) -> None:
         """Count a refusal, and log it once in a while."""
         self._refused.inc(self.name, reason)
-        silent = self._rarely.due((peer, reason), self._clock.seconds())
+        subject = (peer, reason, why if reason == TLS else "")
+        silent = self._rarely.due(subject, self._clock.seconds())
         if silent is not None:
             self._log.warn(
                 "connection from {peer} to {listener} refused ({reason}): {why}{more}",
