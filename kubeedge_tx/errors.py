@@ -116,6 +116,10 @@ class CertificateError(KubeEdgeError):
     """A certificate or key cannot be used; the text says which file and why."""
 
 
+class ClockError(CertificateError):
+    """A certificate is out of its dates by this machine's clock, or that is known to be wrong."""
+
+
 class ContainerError(KubeEdgeError):
     """The runtime could not do something with a container.
 

@@ -117,6 +117,7 @@ class End:
     peer = "tcp4:192.0.2.1:4711"
     is_writable = True
     is_paused = False
+    date = ""
 
     def __init__(self, link: Link, wire: Wire, *, is_ours: bool) -> None:
         self._link = link

@@ -80,6 +80,10 @@ class MessageFactory:
         self._now_ms = now_ms
         self._new_id = new_id
 
+    def seconds(self) -> float:
+        """The time of day, in seconds since 1970."""
+        return self._now_ms() / 1000
+
     def new(
         self,
         *,

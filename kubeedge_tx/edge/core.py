@@ -136,6 +136,7 @@ class EdgeCore(OrderedService):
             door=Doors(reactor, self.metrics).door("metrics", monitor.limits),
             limits=monitor.limits,
             state=self.state,
+            remark=lambda: self._certs.problem if self._certs is not None else "",
         )
         with host.listening(where):
             await self.start_child(status)
@@ -173,6 +174,7 @@ class EdgeCore(OrderedService):
             credentials=certificates.credentials,
             random=_random,
             holdings=store.holdings,
+            on_date=certificates.heard,
         )
         certificates.on_rotated = hub.reconnect
         meta_manager = MetaManager(

@@ -97,6 +97,16 @@ def add_certificate(metrics: Metrics, certificates: CertManager) -> None:
         "kubeedge_certificate_days_left", "Days until a certificate ends.", ("certificate",), left
     )
 
+    def ahead() -> dict[tuple[str, ...], float]:
+        off = certificates.time.off
+        return {} if off is None else {(): off}
+
+    metrics.gauge(
+        "kubeedge_clock_ahead_seconds",
+        "How far this machine's clock is ahead of the cloud's, where that is known.",
+        read=ahead,
+    )
+
 
 def add_devices(metrics: Metrics, twin: DeviceTwin) -> None:
     """DeviceTwin: how many there are."""

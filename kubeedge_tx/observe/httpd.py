@@ -104,6 +104,7 @@ class StatusServer:
     :param limits: times of its requests.
     :param state: what the process is in the middle of, for ``/debug``, with particulars of
         the nodes that it is given; never a secret.
+    :param remark: what is wrong although the process does its work; empty if nothing is.
     """
 
     name = "status port"
@@ -119,11 +120,12 @@ class StatusServer:
         door: Door,
         limits: HttpLimits,
         state: Callable[[Nodes], dict[str, Any]] = lambda nodes: {},
+        remark: Callable[[], str] = lambda: "",
     ) -> None:
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
         pages: dict[bytes, Page] = {
             b"/healthz": (lambda _: (200, "ok\n"), _PLAIN),
-            b"/readyz": (lambda _: _readiness(not_ready()), _PLAIN),
+            b"/readyz": (lambda _: _readiness(not_ready(), remark()), _PLAIN),
             b"/metrics": (lambda _: (200, metrics.text()), CONTENT_TYPE),
             b"/debug": (lambda nodes: (200, _dump(state(nodes))), _JSON),
         }
@@ -157,5 +159,7 @@ def _dump(state: dict[str, Any]) -> str:
     return json.dumps(state, indent=2, default=str) + "\n"
 
 
-def _readiness(why_not: str | None) -> tuple[int, str]:
-    return (200, "ok\n") if why_not is None else (503, f"not ready: {why_not}\n")
+def _readiness(why_not: str | None, remark: str) -> tuple[int, str]:
+    if why_not is not None:
+        return 503, f"not ready: {why_not}\n"
+    return 200, f"ok, but {remark}\n" if remark else "ok\n"

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+from cryptography import x509
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -29,7 +30,7 @@ from twisted.internet.ssl import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from kubeedge_tx.errors import CertificateError
+from kubeedge_tx.errors import CertificateError, ClockError
 from kubeedge_tx.security.authority import check_pair, load_key
 from kubeedge_tx.security.files import pem_blocks, pem_to_der
 from kubeedge_tx.security.identity import identify, is_ip_address, serves
@@ -65,16 +66,25 @@ def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCre
 
 
 def client(
-    hostname: str, ca_pem: bytes, cert_pem: bytes = b"", key_pem: bytes = b""
+    hostname: str,
+    ca_pem: bytes,
+    cert_pem: bytes = b"",
+    key_pem: bytes = b"",
+    *,
+    on_dates: Callable[[], object] | None = None,
+    at_any_time: bool = False,
 ) -> IOpenSSLClientConnectionCreator:
     """An edge towards the cloud: the server must be of the CA and have the name or address.
 
     :param hostname: what the edge was told to call; a DNS name or an IP address.
     :param cert_pem: our own certificate, if we have one yet; with its key.
+    :param on_dates: called when the server's certificate is out of its dates by our clock.
+    :param at_any_time: do not mind its dates: to ask for the time, and for nothing else.
     :raises CertificateError: one of the PEM texts cannot be used.
     """
     own = _own(cert_pem, key_pem) if cert_pem else {}
-    return Expecting(hostname, CertificateOptions(**own, **ciphers(WEB_CIPHERS), **_trust(ca_pem)))
+    options = CertificateOptions(**own, **ciphers(WEB_CIPHERS), **_trust(ca_pem))
+    return Expecting(hostname, options, on_dates=on_dates, at_any_time=at_any_time)
 
 
 def unverified_client() -> IOpenSSLClientConnectionCreator:
@@ -172,10 +182,15 @@ class Expecting:
         hostname: str,
         options: CertificateOptions,
         remedy: str = "add that to the cloud's dnsNames or advertiseAddress",
+        *,
+        on_dates: Callable[[], object] | None = None,
+        at_any_time: bool = False,
     ) -> None:
         self._hostname = hostname
         self._options = options
         self._remedy = remedy
+        self._on_dates = on_dates
+        self._at_any_time = at_any_time
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = self._options.clientConnectionForTLS(protocol)
@@ -184,23 +199,58 @@ class Expecting:
         abandon = weakref.WeakMethod(protocol.failVerification)
         connection.set_verify(
             SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT,
-            partial(_check, self._hostname, self._remedy, abandon),
+            partial(_check_dates, self._on_dates, self._at_any_time, abandon, self._judge(abandon)),
         )
         return connection
+
+    def _judge(self, abandon: Abandon) -> Callable[[crypto.X509, int, bool], bool]:
+        return partial(_check, self._hostname, self._remedy, abandon)
+
+
+Abandon = Callable[[], Callable[[Failure], None] | None]
+"""Returns what ends the connection with a reason, if there is still one."""
+
+
+def _check_dates(
+    on_dates: Callable[[], object] | None,
+    at_any_time: bool,
+    abandon: Abandon,
+    judge: Callable[[crypto.X509, int, bool], bool],
+    _connection: SSL.Connection,
+    certificate: crypto.X509,
+    error: int,
+    depth: int,
+    passed: bool,
+) -> bool:
+    if not passed and error in (_NOT_YET_VALID, _EXPIRED):
+        if at_any_time:
+            return judge(certificate, depth, True)
+        if on_dates is not None:
+            on_dates()
+        if (give_up := abandon()) is not None:
+            give_up(Failure(ClockError(_dates(certificate.to_cryptography(), error))))
+        return False
+    return judge(certificate, depth, bool(passed))
+
+
+def _dates(certificate: x509.Certificate, error: int) -> str:
+    if error == _EXPIRED:
+        when = f"expired at {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
+    else:
+        when = f"is valid only from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return f"its certificate {when}, by this machine's clock"
 
 
 def _check(
     hostname: str,
     remedy: str,
-    abandon: Callable[[], Callable[[Failure], None] | None],
-    _connection: SSL.Connection,
+    abandon: Abandon,
     certificate: crypto.X509,
-    _error: int,
     depth: int,
     passed: bool,
 ) -> bool:
     if not passed or depth:
-        return bool(passed)
+        return passed
     try:
         if serves(certificate.to_cryptography(), hostname):
             return True

@@ -27,6 +27,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import Message, MessageFactory
@@ -126,6 +127,7 @@ class Channel:
     :ivar is_open: whether :meth:`send` sends at all.
     :ivar is_ours: whether the peer is of our own kind, and not KubeEdge's.
     :ivar takes_digest: whether the peer knows ``digest`` messages.
+    :ivar date: what time it was at the server when this was opened, as it said; may be empty.
     """
 
     __slots__ = (
@@ -136,6 +138,7 @@ class Channel:
         "_unwritable_since",
         "_user",
         "_websocket",
+        "date",
         "is_open",
         "is_ours",
         "is_writable",
@@ -154,6 +157,7 @@ class Channel:
         self.is_open = self.is_writable = True
         self.is_ours: bool = websocket.is_ours
         self.takes_digest: bool = websocket.takes_digest
+        self.date: str = websocket.date
         self.peer: str = websocket.peer
         self.why = ""
         self._proofs: list[Deferred[bool]] = []
@@ -374,6 +378,7 @@ class _Forwarding:
     channel: Channel | None = None
     is_ours = False
     takes_digest = False
+    date = ""
 
     def dataReceived(self, data: bytes) -> None:
         if self.channel is not None:
@@ -502,6 +507,9 @@ class _ServerProtocol(_Forwarding, WebSocketServerProtocol):  # type: ignore[mis
         self.takes_digest = _DIGEST in headers
         ours = {WINDOW_HEADER: _OURS, DIGEST_HEADER: _DIGEST}
         answer = {name: headers[key] for name, key in ours.items() if key in headers}
+        if self.is_ours:
+            date = datetimeToString(self.context.messages.seconds())
+            answer["Date"] = date.decode("ascii")  # by which an edge sees that its clock is wrong
         return (None, answer) if answer else None
 
     def send_text(self, frame: bytes) -> None:
@@ -531,6 +539,7 @@ class _ClientProtocol(_Forwarding, WebSocketClientProtocol):  # type: ignore[mis
     def onConnect(self, response: Any) -> None:
         self.is_ours = _OURS in response.headers
         self.takes_digest = _DIGEST in response.headers
+        self.date = response.headers.get("date", "")
 
     def onOpen(self) -> None:
         super().onOpen()

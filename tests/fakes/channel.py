@@ -15,6 +15,7 @@ class FakeChannel:
     peer = "tcp4:192.0.2.1:10000"
     is_ours = False
     takes_digest = False
+    date = ""
 
     def __init__(self, user: Any) -> None:
         self.user = user

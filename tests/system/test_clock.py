@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any, Final
 
 from twisted.internet import reactor as _reactor
+from twisted.web.client import Agent, readBody
 
 from kubeedge_tx.faultkit.clocks import Clocks, environment, find_library
 from tests.requirements import requires
@@ -15,8 +17,10 @@ from tests.system.roles import (
     condition,
     config_map,
     container_state,
+    end_pods,
     pod,
     pod_path,
+    running,
     until,
 )
 
@@ -109,3 +113,59 @@ class JumpTests(ClockCase):
             return bool((await api.get(LEASE))["metadata"]["resourceVersion"] != before)
 
         await until("the lease to be renewed", look, *roles, patience=15)
+
+
+@requires("libfaketime")
+class WrongAtBootTests(ClockCase):
+    """A machine that wakes up in another year."""
+
+    timeout = 240
+
+    async def test_wrong_at_boot(self) -> None:
+        """The pods run, both sides keep what they have, and all is well once the clock is set."""
+        cloud, edge, api = await self.pair()
+        clock = self.give_clock(edge)
+        await api.create(pod("web", *SLEEP))
+        await self.pod_ready(api, "web", cloud, edge)
+        await edge.process.stop()
+        await end_pods(edge.data_dir)  # as a reboot does
+
+        await self.clocks.shift(clock, -time.time() + HOUR)
+        await edge.run()
+        await until("the pod to run", lambda: running(edge.data_dir), edge)
+        await self.remarks(edge, "days behind the cloud's; set it")
+        await until("the edge to say why", lambda: self.said(edge), edge)
+        self.assertEqual(edge.process.lines("connected to the cloud"), [])
+        await self.clocks.right(clock)
+        began = time.monotonic()
+        await until(
+            "the edge to connect", lambda: edge.process.lines("connected to the cloud"), edge
+        )
+        self.assertLess(time.monotonic() - began, 15)
+        await self.pod_ready(api, "web", cloud, edge)
+        await self.remarks(edge, "ok\n")
+        await edge.process.stop()
+
+        await self.clocks.shift(clock, 5 * YEAR)
+        await edge.run()
+        await until(
+            "the edge to connect", lambda: edge.process.lines("connected to the cloud"), edge
+        )
+        await self.remarks(edge, "1825 days ahead of the cloud's")
+        await self.pod_ready(api, "web", cloud, edge)
+        await self.node_ready(api, "edge", cloud, edge)
+        self.assertEqual(len(cloud.process.lines("certificate ", " for edge at ")), 1)
+
+    def said(self, edge: Role) -> list[str]:
+        return edge.process.lines("cannot reach the cloud", "days behind the cloud's", "TLS fails")
+
+    async def remarks(self, edge: Role, words: str) -> None:
+        """Wait until ``/readyz`` says so, and is ready all the same."""
+        port = (await edge.ready())["metrics"]
+
+        async def look() -> bool:
+            response = await Agent(reactor).request(b"GET", b"http://127.0.0.1:%d/readyz" % port)
+            text = bytes(await readBody(response)).decode()
+            return response.code == 200 and words in text
+
+        await until(f"/readyz of the edge to say {words!r}", look, edge)

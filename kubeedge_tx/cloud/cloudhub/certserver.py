@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
@@ -85,7 +86,7 @@ class CertServer:
             revoked=revoked,
         )
         root = _Page()
-        root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der))
+        root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der, wall_clock))
         root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock, reactor))
         root.putChild(b"node", _NodesResource(node_exists))
         self._tls = Reloadable(https_server(server_pair.cert_pem, server_pair.key_pem))
@@ -237,11 +238,13 @@ class _Page(Resource):
 class _AuthorityResource(_Page):
     """``/ca.crt``: the CA in DER, for anybody."""
 
-    def __init__(self, der: bytes) -> None:
+    def __init__(self, der: bytes, wall_clock: Callable[[], float]) -> None:
         super().__init__()
         self._der = der
+        self._wall_clock = wall_clock
 
     def render_GET(self, request: Request) -> bytes:
+        _date(request, self._wall_clock())
         return _answer(request, 200, self._der, b"application/octet-stream")
 
 
@@ -260,6 +263,7 @@ class _IssueResource(_Page):
         self._rarely = Rarely()
 
     def render_GET(self, request: Request) -> bytes:
+        _date(request, self._wall_clock())
         peer = request.getClientAddress()
         where = getattr(peer, "host", str(peer))
         connection: Any = request.channel.transport
@@ -341,6 +345,11 @@ class _NodeResource(_Page):
 def _header(request: Request, name: str) -> str:
     value: str | None = request.getHeader(name)
     return value or ""
+
+
+def _date(request: Request, now: float) -> None:
+    """Say what time it is here: an edge compares it with its own clock."""
+    request.setHeader(b"date", datetimeToString(now))
 
 
 def _answer(

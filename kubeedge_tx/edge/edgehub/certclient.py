@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS
 from zope.interface import implementer
 
-from kubeedge_tx.errors import CertificateError, ConfigError, TokenError
+from kubeedge_tx.errors import CertificateError, ClockError, ConfigError, TokenError
 from kubeedge_tx.security.contexts import client, unverified_client
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -57,12 +58,20 @@ class CertClient:
     """The two requests; every failure names the request, the cloud's address and the reason.
 
     :param url: ``https://host:port`` of the cloud, ``modules.edgeHub.httpServer``.
+    :param on_date: told the ``Date`` of each answer whose sender is the cloud for certain.
     :raises ConfigError: from the constructor: the URL is none.
     """
 
-    def __init__(self, reactor: Any, clock: IReactorTime, url: str) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        url: str,
+        on_date: Callable[[str], object] = lambda _date: None,
+    ) -> None:
         self._reactor = reactor
         self._clock = clock
+        self._on_date = on_date
         self.host, port = _split(url)
         address = f"[{self.host}]" if ":" in self.host else self.host
         self.address = f"{address}:{port}"
@@ -73,10 +82,19 @@ class CertClient:
 
         :raises CertificateError: it could not be had.
         """
-        code, body = await self._get("/ca.crt", unverified_client(), Headers(), None)
+        code, body, _date = await self._get("/ca.crt", unverified_client(), Headers(), None)
         if code != 200:
             raise CertificateError(f"{self.address} answered {code} to /ca.crt: {_line(body)}")
         return body
+
+    async def ask_time(self, ca_pem: bytes) -> None:
+        """Have ``on_date`` told the time. The cloud must be of the CA; dates do not matter.
+
+        :raises CertificateError: the cloud did not answer, or another one did.
+        """
+        tls = client(self.host, ca_pem, at_any_time=True)
+        _code, _body, date = await self._get("/ca.crt", tls, Headers(), None)
+        self._on_date(date)
 
     async def get_certificate(
         self, csr_der: bytes, node: str, credentials: Credentials, jwt: str = ""
@@ -87,13 +105,15 @@ class CertClient:
             is to prove who we are.
         :param jwt: the token without its first part, if that is to do so.
         :raises TokenError: the cloud refuses the token; the text has the cloud's reason.
+        :raises ClockError: its certificate is out of its dates, by our clock.
         :raises CertificateError: every other failure.
         """
         headers = Headers({b"NodeName": [node.encode()]})
         if jwt:
             headers.addRawHeader(b"Authorization", b"Bearer " + jwt.encode("ascii"))
         tls = client(self.host, credentials.ca_pem, credentials.cert_pem, credentials.key_pem)
-        code, body = await self._get("/edge.crt", tls, headers, csr_der)
+        code, body, date = await self._get("/edge.crt", tls, headers, csr_der)
+        self._on_date(date)
         if code == 200:
             return body
         text = f"{self.address} refused a certificate for {node} ({code}): {_line(body)}"
@@ -105,7 +125,7 @@ class CertClient:
         tls: IOpenSSLClientConnectionCreator,
         headers: Headers,
         body: bytes | None,
-    ) -> tuple[int, bytes]:
+    ) -> _Answer:
         agent = Agent(self._reactor, _Policy(tls))
         uri = f"https://{self.address}{path}".encode("ascii")
         producer = None if body is None else _Bytes(body)
@@ -113,12 +133,12 @@ class CertClient:
         exchange = Deferred.fromCoroutine(_exchange(agent, uri, headers, producer))
         stopped = False
 
-        def stop(_answer: Deferred[tuple[int, bytes]]) -> None:
+        def stop(_answer: Deferred[_Answer]) -> None:
             nonlocal stopped
             stopped = True
             exchange.cancel()  # which fails with whatever it was in the middle of
 
-        answer: Deferred[tuple[int, bytes]] = Deferred(stop)
+        answer: Deferred[_Answer] = Deferred(stop)
         exchange.chainDeferred(answer)
         try:
             return await answer.addTimeout(TIMEOUT_SECONDS, self._clock, _timed_out)
@@ -127,7 +147,9 @@ class CertClient:
         except _NETWORK as error:
             if stopped:
                 raise CancelledError from None
-            raise CertificateError(f"{what}: {_why(_cause(error), self.host)}") from None
+            cause = _cause(error)
+            kind = ClockError if isinstance(cause, ClockError) else CertificateError
+            raise kind(f"{what}: {_why(cause, self.host)}") from None
 
 
 _NETWORK: Final = (
@@ -143,13 +165,16 @@ _NETWORK: Final = (
 """What a request fails with when the world is to blame."""
 
 
-async def _exchange(
-    agent: Agent, uri: bytes, headers: Headers, producer: _Bytes | None
-) -> tuple[int, bytes]:
+_Answer = tuple[int, bytes, str]
+"""Status, body, and header ``Date``."""
+
+
+async def _exchange(agent: Agent, uri: bytes, headers: Headers, producer: _Bytes | None) -> _Answer:
     response: Any = await agent.request(b"GET", uri, headers, producer)
     collector = _Collector()
     response.deliverBody(collector)
-    return response.code, await collector.done
+    (date,) = response.headers.getRawHeaders("date", [""])[:1]
+    return response.code, await collector.done, date
 
 
 def _timed_out(_result: object, _seconds: float) -> Any:
@@ -245,10 +270,7 @@ def _why(cause: BaseException, host: str) -> str:
     if isinstance(cause, SSL.Error):
         reasons = [str(part[-1]) for part in cause.args[0]] if cause.args else []
         if "certificate verify failed" in reasons:
-            return (
-                "its certificate is not of the CA that this edge trusts, or not valid now "
-                "(is the clock right?)"
-            )
+            return "its certificate is not of the CA that this edge trusts"
         return f"TLS failed: {', '.join(reasons) or 'the connection was closed'}"
     return str(cause) or type(cause).__name__
 

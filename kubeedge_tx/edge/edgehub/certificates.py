@@ -25,8 +25,9 @@ from twisted.logger import Logger
 
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.edge.edgehub.certclient import CertClient, Credentials
+from kubeedge_tx.edge.edgehub.cloudtime import CloudTime
 from kubeedge_tx.edge.edgehub.connector import Randomness
-from kubeedge_tx.errors import CertificateError, KubeEdgeError, TokenError
+from kubeedge_tx.errors import CertificateError, ClockError, KubeEdgeError, TokenError
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.authority import (
     check_dates,
@@ -52,7 +53,10 @@ FIRST_DELAY: Final = 2.0
 LAST_DELAY: Final = 32.0
 
 LONGEST_SLEEP: Final = 3600.0
-"""Seconds between looks at the wall clock, which may be set, and sleeps with the machine."""
+"""Seconds between looks at the wall clock, which may be set."""
+
+TIME_IS_FRESH: Final = 60.0
+"""Seconds for which the cloud is not asked again what time it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +96,7 @@ class CertManager:
 
     :param https_url: the cloud's certificate port, ``https://host:10002``.
     :param token: the join token; empty if there is none.
+    :param clock: steady, also when somebody sets the machine's clock.
     :param wall_clock: seconds since 1970.
     :param on_token_used: called once when the token has done its work, to remove it from
         where it is kept. What it raises is logged.
@@ -119,7 +124,8 @@ class CertManager:
         self.on_rotated: Callable[[], object] | None = None
         """Called after each renewal, to connect anew with the new certificate."""
         self._clock = clock
-        self._client = CertClient(reactor, clock, https_url)
+        self.time = CloudTime(clock, wall_clock)
+        self._client = CertClient(reactor, clock, https_url, self.heard)
         self._files = files
         self._token = token.strip()
         self._node = node_name
@@ -128,6 +134,9 @@ class CertManager:
         self._on_token_used = on_token_used
         self._rotate = rotate
         self._held: Held | None = None
+        self._problem = ""
+        self._doubted = False
+        self._said_wrong = False
         self._lock = DeferredLock()
         self._tasks = TaskSet()
 
@@ -145,9 +154,28 @@ class CertManager:
 
         :raises CertificateError: there is none and none can be had; try again later.
         :raises TokenError: the same, because of the token.
+        :raises ClockError: TLS cannot work before this machine's clock is set. Asks nobody, as
+            long as it is known to be wrong; so try again soon.
         """
-        held = (await self.obtain()).credentials
-        return contexts.client(host, held.ca_pem, held.cert_pem, held.key_pem)
+        held = await self.obtain()
+        await self._trust_clock(held)
+        own = held.credentials
+        return contexts.client(
+            host, own.ca_pem, own.cert_pem, own.key_pem, on_dates=self._doubt_clock
+        )
+
+    @property
+    def problem(self) -> str:
+        """Why this edge cannot prove who it is, or how wrong its clock is; empty if all is well."""
+        return self._problem or self.time.describe()
+
+    def heard(self, date: str) -> None:
+        """Take a ``Date`` header of the cloud."""
+        self.time.heard(date)
+        wrong = self.time.is_wrong
+        if wrong and not self._said_wrong:
+            self._log.warn("{what}", what=self.time.describe())
+        self._said_wrong = wrong
 
     async def obtain(self) -> Held:
         """Take the certificate on disk, or get the first one with the token.
@@ -156,10 +184,17 @@ class CertManager:
         :raises TokenError: see :meth:`credentials`.
         """
         async with self._lock:
-            if self._held is None:
-                self._held = await self._load_or_join()
-            if self._held.expired(self._now()):
-                self._held = await self._replace_expired(self._held)
+            try:
+                if self._held is None:
+                    self._held = await self._load_or_join()
+                if self._held.expired(self._now()):
+                    await self._ask_time(self._held.credentials.ca_pem)
+                    if self._held.expired(self._now()):
+                        self._held = await self._replace_expired(self._held)
+            except (CertificateError, TokenError) as error:
+                self._problem = str(error)
+                raise
+            self._problem = ""
             return self._held
 
     def use_token(self, token: str) -> None:
@@ -171,7 +206,7 @@ class CertManager:
         if self._held is None:
             return None
         ends = self._held.certificate.not_valid_after_utc.timestamp()
-        return (ends - self._wall_clock()) / 86_400
+        return (ends - self.time.now()) / 86_400
 
     def state(self) -> dict[str, object]:
         """What there is and until when, for ``/debug``."""
@@ -181,7 +216,44 @@ class CertManager:
             "held": held is not None,
             "ends": ends and f"{ends:%Y-%m-%dT%H:%M:%SZ}",
             "token": bool(self._token),
+            "problem": self._problem,
+            "clockAheadSeconds": self.time.off,
         }
+
+    # Time
+
+    async def _trust_clock(self, held: Held) -> None:
+        """See that this machine's clock is right, if there is a doubt.
+
+        :raises ClockError: it is not.
+        """
+        made = held.certificate.not_valid_before_utc
+        now = utc(self._wall_clock())
+        impossible = now < made
+        if not (impossible or self._doubted):
+            return
+        await self._ask_time(held.credentials.ca_pem)
+        if self.time.is_wrong:
+            raise ClockError(f"{self.time.describe()}: TLS fails until then")
+        if impossible:
+            raise ClockError(
+                f"this machine's clock says {now:%Y-%m-%d %H:%M} UTC, and this edge's certificate "
+                f"is of {made:%Y-%m-%d %H:%M} UTC; set it (timedatectl, or NTP): TLS fails until "
+                "then"
+            )
+        self._doubted = False
+
+    def _doubt_clock(self) -> None:
+        self._doubted = True
+
+    async def _ask_time(self, ca_pem: bytes) -> None:
+        """Ask the cloud what time it is, unless that is known; it may not answer."""
+        if self.time.age < TIME_IS_FRESH:
+            return
+        try:
+            await self._client.ask_time(ca_pem)
+        except CertificateError as error:
+            self._log.debug("the cloud does not say what time it is: {why}", why=error)
 
     # First certificate
 
@@ -274,7 +346,13 @@ class CertManager:
             (NameOID.COMMON_NAME, common_name(self._node)),
         ]
         csr = make_request(key, subject)
-        cert_der = await self._client.get_certificate(csr, self._node, credentials, jwt)
+        try:
+            cert_der = await self._client.get_certificate(csr, self._node, credentials, jwt)
+        except ClockError as error:
+            await self._ask_time(credentials.ca_pem)
+            if not self.time.is_wrong:
+                raise
+            raise ClockError(f"{self.time.describe()}: TLS fails until then ({error})") from None
         what = f"the certificate from {self._client.address}"
         certificate = check_pair(cert_der, key_to_der(key), what)
         _check(certificate, credentials.ca_pem, self._node, what)
@@ -292,6 +370,8 @@ class CertManager:
         self._log.warn("the certificate of this edge expired at {ended}", ended=ended)
         try:
             return await self._request(held.credentials)
+        except ClockError:
+            raise
         except CertificateError as error:
             why = f"{self._files.cert} expired at {ended} and cannot renew itself: {error}"
         if not self._token:
@@ -309,10 +389,14 @@ class CertManager:
         said = ""
         while True:
             held = self._held
-            left = LAST_DELAY if held is None else held.renew_at(part) - self._wall_clock()
+            left = LAST_DELAY if held is None else held.renew_at(part) - self.time.now()
             if held is None or left > 0:
                 await self._sleep(min(left, LONGEST_SLEEP))
                 continue
+            if self.time.age >= TIME_IS_FRESH:
+                await self._ask_time(held.credentials.ca_pem)
+                if held.renew_at(part) > self.time.now():
+                    continue  # our clock had been set ahead
             try:
                 await self._renew(held)
             except CancelledError:
@@ -352,7 +436,7 @@ class CertManager:
         await deferLater(self._clock, seconds)
 
     def _now(self) -> datetime:
-        return utc(self._wall_clock())
+        return utc(self.time.now())
 
 
 def load_files(files: CertFiles, node: str) -> Held | None:

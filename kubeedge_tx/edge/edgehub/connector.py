@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import MessageFactory
-from kubeedge_tx.errors import ConfigError, HandshakeFailed
+from kubeedge_tx.errors import ClockError, ConfigError, HandshakeFailed
 from kubeedge_tx.viaduct.channel import (
     DIGEST_HEADER,
     WINDOW_HEADER,
@@ -159,7 +159,8 @@ async def keep_connected(
             raise CancelledError from error  # an endpoint says it in a way of its own
         except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
             log.warn("cannot reach the cloud: {why}", why=_text(error))
-            reached = not isinstance(error, ConnectError | DNSLookupError)
+            # A wrong clock is our own trouble, and may be set at any moment.
+            reached = not isinstance(error, ConnectError | DNSLookupError | ClockError)
         pause = wait() or backoff.next(reached=reached)
         log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
         await deferLater(clock, pause)

@@ -63,6 +63,7 @@ class EdgeHub:
     :param random: for the pauses between dials.
     :param dial: opens a channel for this hub; by default a :class:`Dialer`.
     :param holdings: what the edge has, so that the cloud can find out what it has lost.
+    :param on_date: told what time it is at the cloud, as text, on each connection that says it.
     """
 
     name = names.EDGEHUB
@@ -81,6 +82,7 @@ class EdgeHub:
         random: Randomness,
         dial: Dial | None = None,
         holdings: Callable[[], Iterable[Holding]] | None = None,
+        on_date: Callable[[str], object] = lambda _date: None,
     ) -> None:
         self._reactor = reactor
         self._bus = bus
@@ -88,6 +90,7 @@ class EdgeHub:
         self._outbox = outbox
         self._settings = settings
         self._holdings = holdings
+        self._on_date = on_date
         self.traffic = Traffic()
         self._wait: Callable[[], float] = lambda: 0.0
         if dial is None:
@@ -173,6 +176,8 @@ class EdgeHub:
         self.connects += 1
         self._connected_at = self._reactor.seconds()
         self._log.info("connected to the cloud at {peer}", peer=channel.peer)
+        if channel.date:
+            self._on_date(channel.date)
         self._pump = Pump(self._reactor, channel, self._outbox, self._bucket)
         self._connection.spawn("keepalive", self._keep_alive(channel))
         self._connection.spawn("sending to the cloud", self._send(self._pump, channel))
