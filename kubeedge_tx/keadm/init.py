@@ -11,7 +11,7 @@ import click
 
 from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import KubeError
-from kubeedge_tx.keadm import install, options, places, probes, service, settings, tokens
+from kubeedge_tx.keadm import install, options, places, probes, service, settings, tokens, versions
 from kubeedge_tx.keadm.cluster import Cluster, kubeconfig_of
 from kubeedge_tx.keadm.places import KeadmError, Places
 from kubeedge_tx.keadm.probes import Machine, Result
@@ -38,6 +38,7 @@ from kubeedge_tx.keadm.probes import Machine, Result
 @options.sets
 @options.data_dir
 @options.running
+@options.installing
 @click.option("--skip-preflight-checks", is_flag=True, help="Do not look before.")
 @click.option("--force", is_flag=True, help="Do not wait until it is ready.")
 @click.option(
@@ -55,6 +56,8 @@ def command(
     skip_preflight_checks: bool,
     force: bool,
     dry_run: bool,
+    kubeedge_version: str | None,
+    tarballpath: Path | None,
 ) -> None:
     """Start a cloud on this machine and print how edges join it.
 
@@ -78,6 +81,7 @@ def command(
         timeout=timeout,
         check=not skip_preflight_checks,
         wait=not force,
+        wanted=versions.wanted(kubeedge_version, tarballpath),
     )
 
 
@@ -112,6 +116,7 @@ def _start(
     timeout: float,
     check: bool,
     wait: bool,
+    wanted: versions.Wanted | None,
 ) -> None:
     kind = install.choose_service(wish, foreground=foreground, places=here)
     changed = install.differs(here, tree)
@@ -125,7 +130,7 @@ def _start(
     if check and not install.report(_preflight(here, tree, running=pid is not None)):
         raise KeadmError("nothing was changed; mend what failed and run the same command again")
     with places.exclusive(here) as let_go:
-        record = install.prepare(here, kind)
+        record = install.prepare(here, kind, wanted)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
             running.start(tree, changed=changed, foreground=foreground)

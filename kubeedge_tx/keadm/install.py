@@ -14,10 +14,11 @@ from typing import Any, Final
 import click
 
 from kubeedge_tx import VERSION
-from kubeedge_tx.keadm import service, settings
+from kubeedge_tx.keadm import service, settings, versions
 from kubeedge_tx.keadm.places import KeadmError, Places, Record, make_dir, unbroken
 from kubeedge_tx.keadm.probes import Result
 from kubeedge_tx.keadm.table import table
+from kubeedge_tx.keadm.versions import Wanted
 
 _MARKS: Final = {"ok": "ok", "warn": "WARN", "fail": "FAIL", "skip": "-"}
 
@@ -54,9 +55,10 @@ def choose_service(wish: bool | None, *, foreground: bool, places: Places) -> st
     return "systemd" if wish else "process"
 
 
-def prepare(places: Places, kind: str) -> Record:
+def prepare(places: Places, kind: str, wanted: Wanted | None) -> Record:
     """Make the record of an installation and its folders, or go on with an old one.
 
+    :param wanted: the version to be run; ``None``: the one there is, or ours.
     :raises KeadmError: something cannot be made.
     """
     record = places.record()
@@ -64,8 +66,13 @@ def prepare(places: Places, kind: str) -> Record:
         service.stop(places)
     if record is None:
         record = Record(role=places.role, version=VERSION, twistd="", service="process")
-    if not Path(record.twistd).is_file():  # an upgrade may have brought another one
-        record.version, record.twistd = VERSION, service.twistd()
+    if not Path(record.twistd).is_file():
+        _install(places, record, wanted)
+    elif wanted is not None and wanted.version != record.version:
+        raise KeadmError(
+            f"{places.program} v{record.version} is installed here, not v{wanted.version}: "
+            f"`keadm upgrade {places.role}` changes the version"
+        )
     record.service = "systemd" if kind == "systemd" else "process"
     places.save(record)
     for folder in (places.config_file.parent, places.log_file.parent):
@@ -73,6 +80,16 @@ def prepare(places: Places, kind: str) -> Record:
             record.made_dirs += make_dir(folder)
             places.save(record)
     return record
+
+
+def _install(places: Places, record: Record, wanted: Wanted | None) -> None:
+    """Fill in which program is run, after having installed it if it is not ours."""
+    if wanted is None:
+        record.version, record.twistd = VERSION, service.twistd()
+        return
+    folder = versions.install(places, wanted)
+    record.version = versions.version_of(folder)
+    record.twistd = str(folder / "bin" / "twistd")
 
 
 class Running:

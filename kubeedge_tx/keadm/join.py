@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 
@@ -22,6 +23,7 @@ from kubeedge_tx.keadm import (
     probes,
     service,
     settings,
+    versions,
 )
 from kubeedge_tx.keadm.install import bracketed, host_port
 from kubeedge_tx.keadm.places import KeadmError, Places
@@ -75,6 +77,7 @@ from kubeedge_tx.security.token import split_token
 @options.sets
 @options.data_dir
 @options.running
+@options.installing
 @click.option("--check", is_flag=True, help="Only look whether it would work.")
 @click.option(
     "--ignore-preflight-errors",
@@ -104,6 +107,8 @@ def command(
     ignore_preflight_errors: str,
     pre_run: str | None,
     post_run: str | None,
+    kubeedge_version: str | None,
+    tarballpath: Path | None,
 ) -> None:
     """Make this machine an edge node of a cloud, and wait until the node is Ready.
 
@@ -128,13 +133,22 @@ def command(
         labels,
         settings,
     )
+    wanted = versions.wanted(kubeedge_version, tarballpath)
     kind = install.choose_service(service, foreground=foreground, places=here)
     if pre_run and not check:
         _run_hook("--pre-run", pre_run)
     _preflight(here, tree, check=check, ignored=ignore_preflight_errors)
     if check:
         return
-    _start(here, tree, kind=kind, foreground=foreground, timeout=timeout, post_run=post_run)
+    _start(
+        here,
+        tree,
+        kind=kind,
+        wanted=wanted,
+        foreground=foreground,
+        timeout=timeout,
+        post_run=post_run,
+    )
 
 
 def _token(text: str) -> str:
@@ -221,6 +235,7 @@ def _start(
     tree: settings.Tree,
     *,
     kind: str,
+    wanted: versions.Wanted | None,
     foreground: bool,
     timeout: float,
     post_run: str | None,
@@ -228,7 +243,7 @@ def _start(
     config = settings.config_of(tree, "edge")
     with places.exclusive(here) as let_go:
         changed = install.differs(here, tree)
-        record = install.prepare(here, kind)
+        record = install.prepare(here, kind, wanted)
         running = install.Running(here, record, timeout)
         with install.foreground_child(running):
             running.start(tree, changed=changed, foreground=foreground)

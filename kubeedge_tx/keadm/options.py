@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -57,6 +58,46 @@ def running(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def tarballpath(function: F) -> F:
+    """``--tarballpath``: install without a network."""
+    return click.option(
+        "--tarballpath",
+        metavar="DIR",
+        type=click.Path(path_type=Path),
+        help="Install from the wheels in a folder, and ask no network.",
+    )(function)
+
+
+def installing(function: F) -> F:
+    """Which version is to run, for ``init`` and ``join``."""
+    for option in (
+        click.option(
+            "--image-repository",
+            metavar="REGISTRY",
+            expose_value=False,
+            callback=_no_images,
+            help="Upstream's; nothing here is installed from images.",
+        ),
+        tarballpath,
+        click.option(
+            "--kubeedge-version",
+            metavar="VERSION",
+            help="The version to run, in an environment of its own; else this keadm's.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def _no_images(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        click.echo(
+            "--image-repository: not needed, nothing is installed from images; --tarballpath "
+            "installs from a folder",
+            err=True,
+        )
 
 
 def kube_config(function: F) -> F:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from kubeedge_tx.keadm import backups, options, places, service
+from kubeedge_tx.keadm import backups, options, places, service, versions
 from kubeedge_tx.keadm.places import KeadmError, Places, RoleName
+from kubeedge_tx.keadm.versions import Wanted
 
 
 @click.group("upgrade")
@@ -38,6 +38,13 @@ def _verb(role: RoleName) -> Callable[..., Any]:
         help="An environment that has the new version already.",
     )
     @click.option(
+        "--toVersion",
+        "to_version",
+        metavar="VERSION",
+        help="Short for --package kubeedge-tx==VERSION.",
+    )
+    @options.tarballpath
+    @click.option(
         "--timeout",
         type=click.FloatRange(min=1),
         default=120.0,
@@ -46,14 +53,25 @@ def _verb(role: RoleName) -> Callable[..., Any]:
         help="How long the new version may take until it works.",
     )
     @options.data_dir
-    def verb(package: str | None, venv: Path | None, timeout: float, data_dir: str | None) -> None:
+    def verb(
+        package: str | None,
+        venv: Path | None,
+        to_version: str | None,
+        tarballpath: Path | None,
+        timeout: float,
+        data_dir: str | None,
+    ) -> None:
         """Upgrade this role."""
-        if (package is None) == (venv is None):
-            raise KeadmError("say either --package or --venv")
+        given = (package, venv, to_version or tarballpath)
+        if sum(each is not None for each in given) != 1:
+            raise KeadmError("say what to: --package, --venv, or --toVersion and --tarballpath")
+        what = Wanted(package) if package else versions.wanted(to_version, tarballpath)
+        if what is None and venv is None:
+            venv = Path(sys.prefix)  # the version that keadm itself is
         here = places.find(role, data_dir)
         backups.installed(here)
         with places.exclusive(here):
-            _upgrade(here, package, venv, timeout)
+            _upgrade(here, what, venv, timeout)
 
     return verb
 
@@ -62,11 +80,11 @@ command.add_command(_verb("edge"))  # type: ignore[arg-type]
 command.add_command(_verb("cloud"))  # type: ignore[arg-type]
 
 
-def _upgrade(here: Places, package: str | None, venv: Path | None, timeout: float) -> None:
+def _upgrade(here: Places, what: Wanted | None, venv: Path | None, timeout: float) -> None:
     record = backups.installed(here)
     before = record.version
-    folder = venv.absolute() if venv else _install(here, str(package))
-    version = _version(folder)
+    folder = versions.install(here, what) if what else Path(str(venv)).absolute()
+    version = versions.version_of(folder)
     _try_config(here, folder)
     connected = service.is_connected(here)
     was_running = service.pid_of(here) is not None
@@ -97,41 +115,6 @@ def _switch(here: Places, folder: Path, version: str, timeout: float, *, connect
     record.version, record.twistd = version, str(folder / "bin" / "twistd")
     here.save(record)
     backups.run(here, record, timeout, connected=connected)
-
-
-def _install(here: Places, package: str) -> Path:
-    """Make an environment of its own for the new version."""
-    folder = here.data_dir / "versions" / time.strftime("%Y%m%d-%H%M%S")
-    places.make_dir(folder.parent)
-    if Path(package).exists():
-        package = str(Path(package).absolute())
-    click.echo(f"installing {package} into {folder}")
-    python = folder / "bin" / "python"
-    for words in (
-        [sys.executable, "-m", "venv", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package],
-    ):
-        done = subprocess.run(  # noqa: S603 - our own words, and what the user asked for
-            words, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-            raise KeadmError(f"{package} cannot be installed: {' '.join(said)}")
-    return folder
-
-
-def _version(folder: Path) -> str:
-    python, twistd = folder / "bin" / "python", folder / "bin" / "twistd"
-    for program in (python, twistd):
-        if not program.exists():
-            raise KeadmError(f"{program} is not there: {folder} has no KubeEdge-TX")
-    code = "from kubeedge_tx import VERSION; print(VERSION)"
-    done = subprocess.run(  # noqa: S603 - as above
-        [str(python), "-c", code], capture_output=True, text=True, check=False, cwd="/"
-    )
-    if done.returncode:
-        raise KeadmError(f"{folder} has no KubeEdge-TX in it")
-    return done.stdout.strip()
 
 
 def _try_config(here: Places, folder: Path) -> None:
