@@ -17,6 +17,7 @@ from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
+from kubeedge_tx.beehive.steady import steady_seconds
 from kubeedge_tx.config import host
 from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from kubeedge_tx.config.types import relocate, split_address
@@ -154,7 +155,7 @@ class EdgeCore(OrderedService):
         await self.start_child(Child("store", database.open, database.close))
         store = MetaStore(database)
         await store.load()
-        outbox = Outbox(database, _now_ms)
+        outbox = Outbox(database, lambda: int(steady_seconds() * 1000))
         await outbox.load()
 
         self._waiting_for = "the container runtime"

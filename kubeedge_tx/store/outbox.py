@@ -40,6 +40,7 @@ class OutboxLimits:
     max_bytes: int = 64 * 1024 * 1024
     max_messages: int = 20_000
     max_age_seconds: float = 7 * 24 * 3600.0
+    """Of time in which the edge ran: while it is off, nothing grows older."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ class Outbox:
     replace each other: only the newest is kept, at the end of its lane, under its own id.
     ``lost`` counts, by reason, messages and bytes that were given up since the file was made.
 
-    :param now_ms: wall clock, for the age.
+    Age is counted by a clock that goes on from process to process: a machine that wakes up in 1970
+    and is set right an hour later must not lose everything as too old.
+
+    :param now_ms: a steady clock in milliseconds, whatever it counts from.
     """
 
     _log = Logger()
@@ -81,7 +85,9 @@ class Outbox:
         limits: OutboxLimits | None = None,
     ) -> None:
         self._database = database
-        self._now_ms = now_ms
+        self._steady_ms = now_ms
+        self._before_ms = -now_ms()
+        """What the outbox's clock had when this process's began."""
         self._limits = limits or OutboxLimits()
         self._rows: dict[str, _Row] = {}
         self._by_key: dict[str, str] = {}
@@ -107,13 +113,17 @@ class Outbox:
         created = min((row.created_ms for row in self._rows.values()), default=None)
         return 0.0 if created is None else max(0.0, (self._now_ms() - created) / 1000)
 
+    def _now_ms(self) -> int:
+        return self._before_ms + self._steady_ms()
+
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever a message was added; there is one such listener."""
         self._changed = callback
 
     async def load(self) -> None:
         """Read what a former process left; call after the database is open."""
-        rows, self.lost = await self._database.read(_load)
+        rows, self.lost, clock = await self._database.read(_load)
+        self._before_ms = clock - self._steady_ms()
         self._rows.clear()
         self._by_key.clear()
         for lane in self._lanes.values():
@@ -165,6 +175,7 @@ class Outbox:
             seq = cursor.lastrowid
             assert seq is not None
             row = _Row(message.header.msg_id, seq, key, priority, confirm, created, size)
+            _set_clock(cursor, created)
             return row, _lost(cursor)
 
         def applied(result: tuple[_Row, dict[str, tuple[int, int]]]) -> None:
@@ -249,19 +260,23 @@ class Outbox:
         ]
 
     async def expire(self) -> None:
-        """Give up what is older than the limit."""
-        before = self._now_ms() - int(self._limits.max_age_seconds * 1000)
-        old = [row.id for row in self._rows.values() if row.created_ms < before]
-        if not old:
+        """Give up what is older than the limit, and note how old the rest is."""
+        if not self._rows:
             return
+        now = self._now_ms()
+        before = now - int(self._limits.max_age_seconds * 1000)
+        old = [row.id for row in self._rows.values() if row.created_ms < before]
 
         def work(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:
+            _set_clock(cursor, now)
             _give_up(cursor, old, OLD)
             return _lost(cursor)
 
         self.lost = await self._database.write(work)
         for message_id in old:
             self._drop(message_id)
+        if not old:
+            return
         self._log.warn(
             "{count} messages to the cloud were given up: older than {seconds:g} s",
             count=len(old),
@@ -319,7 +334,7 @@ class Outbox:
             del self._by_key[row.key]
 
 
-def _load(cursor: sqlite3.Cursor) -> tuple[list[_Row], dict[str, tuple[int, int]]]:
+def _load(cursor: sqlite3.Cursor) -> tuple[list[_Row], dict[str, tuple[int, int]], int]:
     found = cursor.execute(
         "SELECT id, seq, key, priority, confirm, created_ms, bytes FROM outbox ORDER BY seq"
     )
@@ -327,7 +342,12 @@ def _load(cursor: sqlite3.Cursor) -> tuple[list[_Row], dict[str, tuple[int, int]
         _Row(row[0], row[1], row[2], row[3], bool(row[4]), row[5], row[6])
         for row in found.fetchall()
     ]
-    return rows, _lost(cursor)
+    (clock,) = cursor.execute("SELECT ms FROM outbox_clock").fetchone()
+    return rows, _lost(cursor), clock
+
+
+def _set_clock(cursor: sqlite3.Cursor, now: int) -> None:
+    cursor.execute("UPDATE outbox_clock SET ms = max(ms, ?)", (now,))
 
 
 def _lost(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:

@@ -128,6 +128,20 @@ class OutboxTests(OutboxCase):
         self.restart()
         self.assertEqual(self.outbox.lost[OLD][0], 1)
 
+    def test_off_and_set(self) -> None:
+        """Nothing grows older while the edge is off, and no clock that is set makes it so."""
+        self.put("a")
+        self.now_ms += 6 * 24 * 3600 * 1000
+        self.finish(self.outbox.expire())
+        for now in (0, 10**15, 5):  # the machine's own count begins anew, whatever it says
+            self.now_ms = now
+            self.restart()
+            self.assertEqual(self.outbox.oldest_seconds(), 6 * 24 * 3600)
+            self.put("b", key="b")
+        self.now_ms += 25 * 3600 * 1000
+        self.finish(self.outbox.expire())
+        self.assertEqual(self.outbox.next_ids(9), ["b"])
+
 
 class FullOutboxTests(OutboxCase):
     """An outbox with room for four messages."""

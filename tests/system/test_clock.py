@@ -155,6 +155,7 @@ class WrongAtBootTests(ClockCase):
         await self.pod_ready(api, "web", cloud, edge)
         await self.node_ready(api, "edge", cloud, edge)
         self.assertEqual(len(cloud.process.lines("certificate ", " for edge at ")), 1)
+        self.assertEqual(edge.output.count("given up"), 0)
 
     def said(self, edge: Role) -> list[str]:
         return edge.process.lines("cannot reach the cloud", "days behind the cloud's", "TLS fails")
