@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet import reactor as _global_reactor
 from twisted.internet.defer import Deferred
+from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python.failure import Failure
 
 from tests.bench.figures import Report
@@ -31,6 +32,8 @@ def run(report: Report, settings: Settings) -> None:
     results: list[Result] = []
     failures: list[Failure] = []
     soak = Soak(reactor, settings, work, report.say)
+    log = (work / "driver.log").open("w")
+    globalLogBeginner.beginLoggingTo([textFileLogObserver(log)], redirectStandardIO=False)
 
     def start() -> None:
         done = Deferred.fromCoroutine(soak.run())
@@ -45,6 +48,9 @@ def run(report: Report, settings: Settings) -> None:
     if not results:
         raise GaveUp(f"interrupted; see {work}")
     (result,) = results
+    log.close()
+    if "Traceback" in (work / "driver.log").read_text():
+        result.broken.append("the soak itself had trouble: see driver.log")
     tell(report, result)
     if result.broken:
         report.say(f"kept: {work}; repeat with --seed {settings.seed}")

@@ -195,6 +195,7 @@ class Faults:
 
     def _full_disk(self) -> None:
         for program in self._some(self._site.edges):
+            program.may_quit = True  # one that starts says why it cannot, and is started again
             self._tamper(program, "disk full: edge", lambda pid: self._kit.injections.no_space(pid))
 
     def _slow_disk(self) -> None:

@@ -30,6 +30,8 @@ class Held:
     uid: str
     version: int
     resource_version: int
+    is_used: bool = True
+    """Of a Device: whether its twins have taken this version in, which comes a moment later."""
 
 
 class History:
@@ -79,7 +81,8 @@ class Looks:
         for key in before.keys() - now.keys():
             self._history.note(Event(where="edge", node=node, key=key, gone=True))
         for key, held in now.items():
-            if held != before.get(key):
+            old = before.get(key)
+            if old is None or (held.uid, held.version) != (old.uid, old.version):
                 self._history.note(
                     Event(where="edge", node=node, key=key, uid=held.uid, version=held.version)
                 )
@@ -128,6 +131,11 @@ class Looks:
                 f"{node} has {key} in {held.get(key)}, the cluster in {wanted[number].get(key)}"
                 for key in wanted[number].keys() | held.keys()
                 if held.get(key) != wanted[number].get(key)
+            ]
+            found += [
+                f"{node} has {key} in {each.version} and has not taken it in"
+                for key, each in self._held[number].items()
+                if not each.is_used
             ]
         return found
 
@@ -182,19 +190,18 @@ def _read(file: Path) -> dict[str, Held]:
     """
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=0.2)) as connection:
         rows = connection.execute(
-            "SELECT key, type, value FROM meta WHERE type IN ('pod', 'configmap', 'secret')"
+            "SELECT key, type, value FROM meta"
+            " WHERE type IN ('pod', 'configmap', 'secret', 'device')"
         ).fetchall()
-        devices = connection.execute(
-            "SELECT deviceid, uid, resource_version FROM device_object"
-        ).fetchall()
+        taken_in = set(
+            connection.execute("SELECT uid, resource_version FROM device_object").fetchall()
+        )
     found = {}
     for key, type, value in rows:
         metadata = msgspec.json.decode(value)["metadata"]
         if metadata["name"].startswith(_LABELLED):
             kind = "Pod" if type == "pod" else type
-            number = version(kind, metadata)
-            found[key] = Held(metadata["uid"], number, int(metadata["resourceVersion"]))
-    for device, uid, number in devices:
-        namespace, _, name = device.partition("/")
-        found[f"{namespace}/device/{name}"] = Held(uid, int(number), int(number))
+            uid, latest = metadata["uid"], metadata["resourceVersion"]
+            used = type != "device" or (uid, latest) in taken_in
+            found[key] = Held(uid, version(kind, metadata), int(latest), used)
     return found

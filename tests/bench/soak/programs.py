@@ -21,27 +21,38 @@ class Program(ProcessProtocol):
     """One program and its successive processes; what they print goes into one file.
 
     :ivar deaths: how it ended when nobody had asked it to, one line for each.
+    :ivar may_quit: it has a reason to end by itself: its disk was full.
     """
 
-    def __init__(self, reactor: Any, name: str, command: list[str], data_dir: Path) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        name: str,
+        command: list[str],
+        data_dir: Path,
+        env: dict[str, str],
+    ) -> None:
         self._reactor = reactor
         self.name = name
         self.data_dir = data_dir
         self.log = data_dir.with_suffix(".log")
         self._command = command
+        self._env = env
         self._waiting: list[Deferred[None]] = []
         self._asked = False
         self.pid = 0
         """0 while it does not run."""
         self.is_held = False
         self.deaths: list[str] = []
+        self.may_quit = False
+        self.has_quit = False
 
     def start(self) -> None:
         """Start it, unless it runs."""
         if self.pid:
             return
         (self.data_dir / "ready.json").unlink(missing_ok=True)
-        self._asked = self.is_held = False
+        self._asked = self.is_held = self.has_quit = False
         log = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY)
         try:
@@ -49,7 +60,7 @@ class Program(ProcessProtocol):
                 self,
                 self._command[0],
                 self._command,
-                env=os.environ,
+                env=self._env,
                 childFDs={0: nothing, 1: log, 2: log},
             )
         finally:
@@ -59,7 +70,9 @@ class Program(ProcessProtocol):
         self.pid = self.transport.pid
 
     def processEnded(self, reason: Failure) -> None:
-        if not self._asked:
+        if not self._asked and self.may_quit:
+            self.has_quit = True
+        elif not self._asked:
             self.deaths.append(f"{self.name} ended by itself: {reason.getErrorMessage()}")
         self.pid = 0
         waiting, self._waiting = self._waiting, []

@@ -131,7 +131,12 @@ class Soak:
         began = time.monotonic()
         self._watching = True
         beside = [Deferred.fromCoroutine(each) for each in (self._watch(), self._audit())]
-        while time.monotonic() - began < self._settings.seconds and not self._result.broken:
+        rounds = 0
+        while not self._result.broken and (
+            rounds < self._settings.least_rounds
+            or time.monotonic() - began < self._settings.seconds
+        ):
+            rounds += 1
             await self._break_things()
             await self._heal()
         self._watching = False
@@ -191,6 +196,8 @@ class Soak:
             await self._looks.not_shown(self._mappers.taken)
         else:
             result.converged.append(seconds)
+            for program in self._site.edges:
+                program.may_quit = False
             self._tell(f"both ends agree {seconds:.1f} s after the heal")
         for each in self._history.checker.end():
             if each not in result.broken:
@@ -221,6 +228,9 @@ class Soak:
         sampled = -SAMPLE
         while self._watching:
             self._looks.edges()
+            for program in self._site.edges:
+                if program.has_quit:  # as systemd would
+                    program.start()
             now = time.monotonic() - self._began
             if now - sampled >= SAMPLE:
                 sampled = now

@@ -13,6 +13,8 @@ class Settings:
     """Of everything that is left to chance. Times on the wire are not, so no two runs are alike."""
     seconds: float = 1200.0
     """How long rounds are begun."""
+    least_rounds: int = 1
+    """As many rounds there are in any case."""
     edges: int = 30
     objects: int = 500
     """Pods, ConfigMaps, Secrets and Devices together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from kubeedge_tx.errors import ConfigError
-from kubeedge_tx.faultkit.clocks import find_library
+from kubeedge_tx.faultkit.clocks import environment, find_library
 from kubeedge_tx.faultkit.proxy import Proxy
 from tests.bench.soak.programs import Program
 from tests.bench.soak.settings import Settings
@@ -46,7 +47,7 @@ class Site:
         self.mqtt_ports: list[int] = []
         self.clocks: dict[str, Path] = {}
         """The files by which clocks of programs can be set wrong, by the program's name."""
-        self._clock_library = _has_clock_library()
+        self._clock_library = _clock_library()
         self.nodes = [f"soak-{number:02}" for number in range(settings.edges)]
         port = self._ports.take()
         command = [sys.executable, "-m", "tests.bench.apiserver", str(work / "api"), str(port)]
@@ -179,21 +180,23 @@ class Site:
         file.chmod(0o600)
         data = str(self.work / name)
         command = [TWISTD, "-n", "--pidfile=", kind, "--config", str(file), "--data-dir", data]
-        if self._clock_library and int(name.rpartition("-")[2]) % CLOCKS == CLOCKS - 1:
+        library, env = self._clock_library, dict(os.environ)
+        if library is not None and int(name.rpartition("-")[2]) % CLOCKS == CLOCKS - 1:
             clock = self.clocks[name] = self.work / f"{name}.clock"
-            kit = [sys.executable, "-m", "kubeedge_tx.faultkit", "run", "--clock", str(clock)]
-            command = [*kit, "--", *command]
-        return self._program(name, name, command)
+            clock.write_text("+0\n")
+            env = environment(library, clock, env)  # as `faultkit run` does, and starts faster
+        return self._program(name, name, command, env)
 
-    def _program(self, name: str, folder: str, command: list[str]) -> Program:
+    def _program(
+        self, name: str, folder: str, command: list[str], env: dict[str, str] | None = None
+    ) -> Program:
         if self._settings.nice:
             command = ["/usr/bin/nice", "-n", str(self._settings.nice), *command]
-        return Program(self._reactor, name, command, self.work / folder)
+        return Program(self._reactor, name, command, self.work / folder, env or dict(os.environ))
 
 
-def _has_clock_library() -> bool:
+def _clock_library() -> Path | None:
     try:
-        find_library()
+        return find_library()
     except ConfigError:
-        return False
-    return True
+        return None
