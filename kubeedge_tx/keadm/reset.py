@@ -47,7 +47,7 @@ def command(ctx: click.Context, data_dir: str | None, force: bool) -> None:
     if ctx.invoked_subcommand is not None:
         return
     roles: list[RoleName] = ["edge", "cloud"]
-    _reset([places.find(role, data_dir) for role in roles], force, "keep", None)
+    _reset([places.find(role, data_dir) for role in roles], force)
 
 
 @command.command("cloud")
@@ -62,19 +62,28 @@ def command(ctx: click.Context, data_dir: str | None, force: bool) -> None:
 def cloud(data_dir: str | None, kube_config: str | None, force: bool, keep_namespace: bool) -> None:
     """Remove the cloud from this machine, and namespace kubeedge from its cluster."""
     here = places.find("cloud", data_dir)
-    _reset([here], force, "keep" if keep_namespace else "delete", kube_config)
+    _reset([here], force, kube_config, keep_namespace=keep_namespace)
 
 
 @command.command("edge")
 @options.data_dir
+@click.option(
+    "--kube-config",
+    metavar="FILE",
+    help="Of the cluster: its Node object is deleted, too, which the edge itself may not do.",
+)
 @click.option("--force", is_flag=True, help="Do not ask.")
-def edge(data_dir: str | None, force: bool) -> None:
+def edge(data_dir: str | None, kube_config: str | None, force: bool) -> None:
     """Remove the edge agent from this machine, and end its pods."""
-    _reset([places.find("edge", data_dir)], force, "keep", None)
+    _reset([places.find("edge", data_dir)], force, kube_config)
 
 
 def _reset(
-    all_places: Iterable[Places], force: bool, namespace: str, kubeconfig: str | None
+    all_places: Iterable[Places],
+    force: bool,
+    kubeconfig: str | None = None,
+    *,
+    keep_namespace: bool = True,
 ) -> None:
     found = [here for here in all_places if _is_here(here)]
     if not found:
@@ -82,7 +91,7 @@ def _reset(
         return
     click.echo("[reset] This will be ended and removed:")
     for here in found:
-        for line in _plan(here, namespace):
+        for line in _plan(here, kubeconfig, keep_namespace=keep_namespace):
             click.echo(f"[reset]   {line}")
     click.echo(
         "[reset] WARNING: Changes made to this host by 'keadm init' or 'keadm join' will be "
@@ -96,9 +105,9 @@ def _reset(
             raise KeadmError("aborted reset operation")
     for here in found:
         if here.role == "edge":
-            _reset_edge(here)
+            _reset_edge(here, kubeconfig)
         else:
-            _reset_cloud(here, namespace, kubeconfig)
+            _reset_cloud(here, kubeconfig, keep_namespace=keep_namespace)
         click.echo(f"[reset] {here.program} is gone")
 
 
@@ -107,7 +116,7 @@ def _is_here(here: Places) -> bool:
     return here.record() is not None or service.pid_of(here) is not None
 
 
-def _plan(here: Places, namespace: str) -> list[str]:
+def _plan(here: Places, kubeconfig: str | None, *, keep_namespace: bool) -> list[str]:
     pid = service.pid_of(here)
     lines = [f"{here.program}, process {pid}"] if pid else []
     record = here.record()
@@ -123,8 +132,12 @@ def _plan(here: Places, namespace: str) -> list[str]:
         lines.append("the containers and processes of this node's pods")
         if config is not None:
             node = joining.node_name(config)
-            lines.append(f"(the Node object stays in the cluster: kubectl delete node {node})")
-    elif config is not None and config.kube_api_config.kube_config and namespace == "delete":
+            lines.append(
+                f"node {node} in the cluster of {kubeconfig}"
+                if kubeconfig
+                else f"(the Node object stays in the cluster: kubectl delete node {node})"
+            )
+    elif config is not None and config.kube_api_config.kube_config and not keep_namespace:
         lines.append(f"namespace kubeedge in the cluster of {config.kube_api_config.kube_config}")
     return lines
 
@@ -145,21 +158,27 @@ def _outside(here: Places, config: Any) -> list[Path]:
     ]
 
 
-def _reset_edge(here: Places) -> None:
+def _reset_edge(here: Places, kubeconfig: str | None) -> None:
     config = _config(here)
+    # Before anything is done: a kubeconfig that does not work is found while all is there.
+    cluster = Cluster(kubeconfig_of(here, kubeconfig)) if kubeconfig else None
+    if cluster is not None:
+        cluster.call("GET", "/version")
     outside = _outside(here, config)
     service.stop(here)
     end_processes(here.data_dir / "process")
     if config is not None and config.modules.edged.runtime != "process":
         _end_containers(config.modules.edged.docker_address, joining.node_name(config))
+    if cluster is not None and config is not None:
+        cluster.call("DELETE", f"/api/v1/nodes/{joining.node_name(config)}")
     _remove(here, outside)
 
 
-def _reset_cloud(here: Places, namespace: str, kubeconfig: str | None) -> None:
+def _reset_cloud(here: Places, kubeconfig: str | None, *, keep_namespace: bool) -> None:
     config = _config(here)
     own_api = config is not None and not config.kube_api_config.kube_config
     service.stop(here)
-    if namespace == "delete" and config is not None and not own_api:
+    if not keep_namespace and config is not None and not own_api:
         try:
             cluster = Cluster(kubeconfig_of(here, kubeconfig))
             cluster.call("DELETE", "/api/v1/namespaces/kubeedge")

@@ -48,10 +48,16 @@ class LifeTests(MachineCase):
         running = until("the pod to run", lambda: list(pods.glob("*/main/*/running.json")))[0]
         pid = json.loads(running.read_text())["pid"]
         os.kill(pid, 0)
-        for role, folder in (("edge", self.edge_dir), ("cloud", self.cloud_dir)):
-            done = self.keadm("reset", role, "--data-dir", str(folder), given="y\n")
-            self.assertEqual(done.status, 0, done.output)
-            self.assertIn(f"{folder} and all that is in it", done.output)
+        kubeconfig = ("--kube-config", str(self.cloud_dir / "admin.kubeconfig"))
+        done = self.keadm(
+            *("reset", "edge", "--data-dir", str(self.edge_dir), *kubeconfig), given="y\n"
+        )
+        self.assertEqual(done.status, 0, done.output)
+        self.assertIn(f"node edge-1 in the cluster of {kubeconfig[1]}", done.output)
+        self.assertEqual(self.api("/api/v1/nodes")["items"], [])
+        done = self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), given="y\n")
+        self.assertEqual(done.status, 0, done.output)
+        self.assertIn(f"{self.cloud_dir} and all that is in it", done.output)
         self.assertEqual(files(self.root), before)
         self.assertFalse(Path(f"/proc/{pid}").exists())
         again = self.keadm("reset", "edge", "--data-dir", str(self.edge_dir), given="y\n")
@@ -59,7 +65,10 @@ class LifeTests(MachineCase):
         self.assertIn("None of KubeEdge components are running in this host, exit", again.output)
 
     def test_reset_asks(self) -> None:
-        """Anything but yes leaves all as it is; what somebody else has made stays in any case."""
+        """Anything but yes leaves all as it is; what somebody else has made stays in any case.
+
+        A kubeconfig that does not work is told before anything is removed.
+        """
         self.cloud_dir.mkdir()
         self.start_cloud()
         done = self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), given="n\n")
@@ -69,6 +78,17 @@ class LifeTests(MachineCase):
         self.keadm("reset", "cloud", "--data-dir", str(self.cloud_dir), "--force")
         self.assertEqual([path.name for path in self.root.iterdir()], ["cloud"])
         self.assertEqual(list(self.cloud_dir.iterdir()), [])
+        self.edge_dir.mkdir()
+        (self.edge_dir / "keadm.json").write_text(
+            '{"role": "edge", "version": "1", "twistd": "", "service": "process"}'
+        )
+        dead = self.root / "kubeconfig"
+        dead.write_text("not: one\n")
+        words = ("reset", "edge", "--data-dir", str(self.edge_dir), "--force")
+        done = self.keadm(*words, "--kube-config", str(dead))
+        self.assertEqual(done.status, 1)
+        self.assertIn(f"Error: {dead}: no usable kubeconfig", done.output)
+        self.assertTrue((self.edge_dir / "keadm.json").exists())
         foreign = self.root / "photos"
         foreign.mkdir()
         (foreign / "holiday.jpg").touch()
