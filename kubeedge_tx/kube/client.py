@@ -389,7 +389,8 @@ class KubeClient(Service):
             if not again or attempt == RETRIES:
                 raise error
             delay = 0.5 * 2.0**attempt * (0.5 + self._random())
-            await deferLater(self._reactor, max(delay, error.retry_after or 0.0))
+            # Those whom a busy server sent away together must not come back together.
+            await deferLater(self._reactor, (error.retry_after or 0.0) + delay)
         raise AssertionError("unreachable")
 
     async def _attempt(self, call: _Call) -> tuple[dict[str, Any] | KubeError, bool]:
