@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import Message, MessageFactory
+from kubeedge_tx.observe.doors import Door
 from kubeedge_tx.viaduct.channel import (
     Channel,
     ChannelServerFactory,
@@ -172,13 +173,14 @@ class ChannelCase(SynchronousTestCase):
         self.admit: Callable[[Handshake], User] = self.take
         self.server = self.make_server()
 
-    def make_server(self, **settings: Any) -> ChannelServerFactory:
+    def make_server(self, door: Door | None = None, **settings: Any) -> ChannelServerFactory:
         return ChannelServerFactory(
             self.clock,
             lambda handshake: self.admit(handshake),
             factory(self.clock, "cloud"),
             settings=ChannelSettings(**settings),
             traffic=self.traffic,
+            door=door,
         )
 
     def take(self, handshake: Handshake) -> User:

@@ -1,23 +1,29 @@
 from __future__ import annotations
 
+import struct
 from typing import Any
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError
+from twisted.internet.error import ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import IPushProducer
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import HandshakeFailed
+from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.viaduct import codec
 from kubeedge_tx.viaduct.channel import (
     DIGEST_HEADER,
+    MAX_FRAGMENTS,
     WINDOW_HEADER,
     Handshake,
     HandshakeRefused,
     connect,
 )
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from tests.fakes.doors import a_door
 from tests.viaduct.link import ChannelCase, Memory, User, Wire, factory
 
 
@@ -243,6 +249,59 @@ class MessageTests(ChannelCase):
             wire.flush()
             self.assertEqual(wire.websocket.remoteCloseCode, 1009)
             self.assertEqual(user.messages, [])
+
+    def test_many_fragments(self) -> None:
+        """A message in ever more fragments of a byte or two is not collected for ever."""
+        socket = self.wire.websocket
+        socket.sendFrame(opcode=1, payload=b"xx", fin=False)
+        for _ in range(100):
+            for _ in range(MAX_FRAGMENTS // 100 + 1):
+                socket.sendFrame(opcode=0, payload=b"xx", fin=False)
+            self.wire.flush()
+        self.assertEqual(socket.remoteCloseCode, 4413)
+        self.assertEqual(self.user.messages, [])
+
+    def test_many_pieces(self) -> None:
+        """One long frame may come in as many pieces as it likes."""
+        frame = codec.encode(message(1, content="x" * 200_000))
+        sent = bytes((0x81, 0x80 | 127)) + struct.pack("!Q", len(frame)) + bytes(4) + frame
+        for at in range(0, len(sent), 7):
+            self.wire.websocket.transport.write(sent[at : at + 7])
+            self.wire.flush()
+        self.assertEqual(len(self.user.messages), 1)
+
+    def test_a_head_without_end(self) -> None:
+        """A request for an upgrade that goes on and on is cut, and the door is told."""
+        metrics = Metrics()
+        server = self.make_server(door=a_door(self.clock, metrics))
+        protocol = server.buildProtocol(None)
+        wire = Wire(protocol, True, peerAddress=IPv4Address("TCP", "192.0.2.1", 1))
+        protocol.makeConnection(wire)
+        protocol.dataReceived(b"GET /x HTTP/1.1\r\nHost: y\r\n")
+        for _ in range(40):
+            if not wire.disconnecting and not wire.disconnected:
+                protocol.dataReceived(b"X: " + b"x" * 500 + b"\r\n")
+        self.assertTrue(wire.disconnected or wire.disconnecting)
+        self.assertIn('reason="too-large"} 1\n', metrics.text())
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertIn('kubeedge_listener_connections{listener="port"} 0\n', metrics.text())
+
+    def test_pings_without_end(self) -> None:
+        """Who sends pings and reads no pongs is not given more to read."""
+        assert self.user.channel is not None
+        heard: list[bytes] = []
+        self.wire.websocket.onPong = heard.append
+        self.user.channel.pauseProducing()  # as the transport does when its buffer is full
+        for _ in range(100):
+            self.wire.websocket.sendPing(b"x" * 125)
+        self.wire.channel.send(message(1, "ping"))
+        self.wire.flush()
+        self.assertEqual((heard, self.wire.user.messages), ([], []))
+        self.user.channel.resumeProducing()
+        self.wire.websocket.sendPing(b"y")
+        self.wire.channel.send(message(1, "ping"))
+        self.wire.flush()
+        self.assertEqual((heard, len(self.wire.user.messages)), ([b"y"], 1))
 
     def test_33_mebibytes(self) -> None:
         """The limit is 32 MiB by default: 33 MiB end the connection, and nothing else."""
