@@ -20,6 +20,7 @@ from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.keadm import units
 from kubeedge_tx.keadm.places import KeadmError, Places, Record, write
 from kubeedge_tx.keadm.settings import config_of, read_tree
+from kubeedge_tx.observe import LOG_FILE
 
 LOOK: Final = 0.1
 """Seconds between two looks."""
@@ -134,6 +135,8 @@ def start(places: Places, record: Record) -> None:
 def spawn(places: Places, record: Record, *, foreground: bool = False) -> subprocess.Popen[bytes]:
     """Start the role's process."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MALLOC_ARENA_MAX": "2"}
+    if not foreground:
+        environment[LOG_FILE] = str(places.log_file)
     try:
         log = places.log_file.open("ab")
     except OSError as error:

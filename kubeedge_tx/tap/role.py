@@ -27,7 +27,8 @@ from kubeedge_tx.beehive.fatal import end_process
 from kubeedge_tx.beehive.steady import keep_steady_time
 from kubeedge_tx.config.loader import changed_keys, dump, load_file
 from kubeedge_tx.errors import ConfigError, KubeEdgeError
-from kubeedge_tx.observe import logs
+from kubeedge_tx.observe import LOG_FILE, logs
+from kubeedge_tx.observe.logfile import LogFile
 from kubeedge_tx.observe.systemd import Notifier
 
 C = TypeVar("C", bound=msgspec.Struct)
@@ -166,6 +167,8 @@ class RoleService(Service):
         self._starting: Deferred[None] | None = None
         self._levels = logs.Levels("info")
         self._systemd = Notifier(os.environ, reactor)
+        log_file = os.environ.get(LOG_FILE)
+        self._log_file = LogFile(reactor, Path(log_file)) if log_file else None
         self.setName(name)
 
     def setServiceParent(self, parent: Any) -> None:
@@ -188,6 +191,8 @@ class RoleService(Service):
     def startService(self) -> None:
         super().startService()
         keep_steady_time(self._reactor)
+        if self._log_file is not None:
+            self._log_file.startService()
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._failed)
         signal.signal(signal.SIGHUP, self._hung_up)
@@ -222,6 +227,8 @@ class RoleService(Service):
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        if self._log_file is not None:
+            self._log_file.stopService()
         # twistd would end itself by the signal that stopped it, which looks like a crash to
         # whoever waits for the status. An orderly stop is a success: 0.
         self._reactor._exitSignal = None

@@ -88,6 +88,21 @@ class NotifyTests(MachineCase):
             self.assertEqual(said, b"STOPPING=1")
 
 
+class LogTests(MachineCase):
+    def test_large_log(self) -> None:
+        """A background process begins its log anew before it fills the disk, and goes on in it."""
+        self.start_cloud()
+        log = self.cloud_dir / "log" / "cloudcore.log"
+        os.truncate(log, 11_000_000)
+        older = log.with_name("cloudcore.log.1")
+        until("the change", older.exists)
+        self.assertIn("kubeedge-cloud is ready", older.read_text())
+        os.kill(json.loads((self.cloud_dir / "ready.json").read_text())["pid"], signal.SIGHUP)
+        until("the new log", lambda: "read the configuration again" in log.read_text())
+        self.assertLess(log.stat().st_size, 10_000)
+        self.assertEqual((log.stat().st_mode & 0o777, older.stat().st_mode & 0o777), (0o600,) * 2)
+
+
 class ReloadTests(MachineCase):
     def test_reload(self) -> None:
         """SIGHUP takes over what it can, names what it cannot, and refuses what is wrong."""
