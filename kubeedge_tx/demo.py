@@ -163,7 +163,8 @@ class Api:
         client = new_client_from_config(str(kubeconfig))
         self._pool = client.rest_client.pool_manager
         self._url = client.configuration.host
-        self._token = client.configuration.get_api_key_with_prefix("BearerToken")
+        token = client.configuration.get_api_key_with_prefix("BearerToken")
+        self._identity = {"authorization": token} if token else {}  # or a client certificate
 
     def call(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
         """Make one call; returns the decoded answer, ``None`` for 404.
@@ -173,7 +174,7 @@ class Api:
         answer = self._pool.request(
             method,
             self._url + path,
-            headers={"authorization": self._token, "content-type": kind},
+            headers={**self._identity, "content-type": kind},
             body=None if body is None else json.dumps(body),
         )
         if answer.status == 404:
