@@ -264,8 +264,11 @@ class Bench:
             self.api.call("DELETE", f"/api/v1/nodes/{name}")
 
     def _clean(self) -> None:
-        if self.given:
-            self.api.call("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+        if not self.given:
+            return
+        path = f"/api/v1/namespaces/{NAMESPACE}"
+        self.api.call("DELETE", path)
+        wait_for("the end of the namespace", lambda: self.api.call("GET", path) is None, 120)
 
 
 def _condition(obj: Any, which: str) -> str:
