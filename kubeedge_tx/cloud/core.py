@@ -15,12 +15,14 @@ from twisted.logger import Logger
 
 from kubeedge_tx import VERSION
 from kubeedge_tx.api import resources
+from kubeedge_tx.api.meta import uid as uid_of
 from kubeedge_tx.apiserver.service import ApiServerService
 from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
 from kubeedge_tx.cloud import crds, figures
 from kubeedge_tx.cloud.cloudhub.certserver import CertServer
+from kubeedge_tx.cloud.cloudhub.expired import ExpiredNodes
 from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.jointoken import JoinTokens
 from kubeedge_tx.cloud.cloudhub.keystore import KeyStore, LocalFiles
@@ -289,6 +291,14 @@ class CloudCore(OrderedService):
             wall_clock=time.time,
         )
         await self.start_child(self._tokens)
+        expired = ExpiredNodes(
+            reactor,
+            client,
+            metrics,
+            wall_clock=time.time,
+            uid=lambda name: uid_of(informers[resources.NODES].get("", name) or {}),
+        )
+        await self.start_child(expired)
         certificates = CertServer(
             reactor,
             authority=keys.authority,
@@ -302,6 +312,7 @@ class CloudCore(OrderedService):
             limits=hub_config.https_limits,
             legacy=hub_config.legacy_certificates,
             revoked=lambda identity: _is_revoked(informers[resources.SECRETS], identity),
+            on_expired=expired.seen,
         )
         with host.listening("modules.cloudHub.https.port"):
             await self.start_child(certificates)

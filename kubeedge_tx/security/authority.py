@@ -29,6 +29,10 @@ AUTHORITY_DAYS: Final = 100 * 364
 """How long an authority, and a server certificate of it, is good.
 Source: KubeEdge cloud/pkg/cloudhub/servers/httpserver."""
 
+BACKDATE: Final = timedelta(hours=1)
+"""Certificates are valid from a little before they were made: for peers whose clocks are late, and
+for our own, should it be set back."""
+
 KUBEEDGE_NAME: Final = "KubeEdge"
 """The common name of KubeEdge's own authority, and O and CN of its servers."""
 
@@ -156,8 +160,8 @@ class Authority:
             .issuer_name(name)
             .public_key(key.public_key())
             .serial_number(serial)
-            .not_valid_before(now)
-            .not_valid_after(now + timedelta(days=AUTHORITY_DAYS))
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(now - BACKDATE + timedelta(days=AUTHORITY_DAYS))
             .add_extension(_key_usage(authority=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([SERVER_AUTH, CLIENT_AUTH]), critical=False)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -310,7 +314,7 @@ class Authority:
             .issuer_name(self._certificate.subject)
             .public_key(public_key)
             .serial_number(_serial())
-            .not_valid_before(now)
+            .not_valid_before(now - BACKDATE)
             .not_valid_after(until)
             .add_extension(_key_usage(authority=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

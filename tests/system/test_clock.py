@@ -56,6 +56,18 @@ class ClockCase(SystemCase):
         found = await api.get(f"{path}/edge.{uid}")
         return str(((found or {}).get("status") or {}).get("objectResourceVersion") or "")
 
+    async def remarks(self, edge: Role, *words: str, page: str = "readyz") -> None:
+        """Wait until its page says so, and that it is ready all the same."""
+        port = (await edge.ready())["metrics"]
+        url = f"http://127.0.0.1:{port}/{page}".encode()
+
+        async def look() -> bool:
+            response = await Agent(reactor).request(b"GET", url)
+            text = bytes(await readBody(response)).decode()
+            return response.code == 200 and all(word in text for word in words)
+
+        await until(f"/{page} of the edge to say {words}", look, edge)
+
 
 @requires("libfaketime")
 class JumpTests(ClockCase):
@@ -159,14 +171,3 @@ class WrongAtBootTests(ClockCase):
 
     def said(self, edge: Role) -> list[str]:
         return edge.process.lines("cannot reach the cloud", "days behind the cloud's", "TLS fails")
-
-    async def remarks(self, edge: Role, words: str) -> None:
-        """Wait until ``/readyz`` says so, and is ready all the same."""
-        port = (await edge.ready())["metrics"]
-
-        async def look() -> bool:
-            response = await Agent(reactor).request(b"GET", b"http://127.0.0.1:%d/readyz" % port)
-            text = bytes(await readBody(response)).decode()
-            return response.code == 200 and words in text
-
-        await until(f"/readyz of the edge to say {words!r}", look, edge)

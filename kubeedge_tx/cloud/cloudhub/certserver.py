@@ -21,7 +21,7 @@ from twisted.web.http import datetimeToString
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from kubeedge_tx.cloud.cloudhub.issuing import Asked, Issuer, Refused
+from kubeedge_tx.cloud.cloudhub.issuing import Asked, Expired, Issuer, Refused
 from kubeedge_tx.observe.doors import Door, Guarded
 from kubeedge_tx.observe.httpdoor import DoorChannel, HttpLimits, behind
 from kubeedge_tx.observe.rarely import Rarely, and_more
@@ -54,6 +54,8 @@ class CertServer:
     :param grace_days: days after its end in which an edge's certificate still renews itself.
     :param legacy: also serve edges up to 1.15, whose certificates name no node.
     :param revoked: whether the token of that id must not be used any more.
+    :param on_expired: told the name of a node whose certificate ended too long ago, and why it
+        gets no other.
     """
 
     name = "certificate port"
@@ -74,6 +76,7 @@ class CertServer:
         grace_days: int = 30,
         legacy: bool = False,
         revoked: Callable[[str], bool] = lambda _identity: False,
+        on_expired: Callable[[str, str], object] = lambda _node, _why: None,
     ) -> None:
         self._reactor = reactor
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
@@ -87,7 +90,7 @@ class CertServer:
         )
         root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der, wall_clock))
-        root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock, reactor))
+        root.putChild(b"edge.crt", _IssueResource(issuer, wall_clock, reactor, on_expired))
         root.putChild(b"node", _NodesResource(node_exists))
         self._tls = Reloadable(https_server(server_pair.cert_pem, server_pair.key_pem))
         site = _Site(root, door, limits, reactor)
@@ -254,9 +257,14 @@ class _IssueResource(_Page):
     _log = Logger()
 
     def __init__(
-        self, issuer: Issuer, wall_clock: Callable[[], float], clock: IReactorTime
+        self,
+        issuer: Issuer,
+        wall_clock: Callable[[], float],
+        clock: IReactorTime,
+        on_expired: Callable[[str, str], object],
     ) -> None:
         super().__init__()
+        self._on_expired = on_expired
         self._issuer = issuer
         self._wall_clock = wall_clock
         self._clock = clock
@@ -280,6 +288,8 @@ class _IssueResource(_Page):
             issued = self._issuer.issue(asked, utc(self._wall_clock()))
         except Refused as refused:
             self._note(asked.node_header, where, refused)
+            if isinstance(refused, Expired):
+                self._on_expired(refused.node, str(refused))
             return _answer(request, refused.code, f"{refused}\n".encode())
         self._log.info(
             "certificate {serial:x} for {node} at {peer}, by {by}",

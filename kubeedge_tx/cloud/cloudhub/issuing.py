@@ -50,6 +50,17 @@ class Refused(Exception):
         self.code = code
 
 
+class Expired(Refused):
+    """The certificate ended too long ago. Its holder has proven to be that node.
+
+    :param node: its name.
+    """
+
+    def __init__(self, reason: str, node: str) -> None:
+        super().__init__(401, reason)
+        self.node = node
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What arrived with one request."""
@@ -74,7 +85,7 @@ class Issued:
     """Empty for an old edge, which does not say."""
     serial: int
     by: str
-    """``token`` or ``certificate``."""
+    """``token``, ``certificate`` or ``expired certificate``."""
 
 
 class Issuer:
@@ -126,7 +137,7 @@ class Issuer:
         except CertificateError as error:
             raise Refused(500, f"cannot sign: {error}") from None
         serial = x509.load_der_x509_certificate(der).serial_number
-        return Issued(der, node, serial, "token" if asked.certificate is None else "certificate")
+        return Issued(der, node, serial, _by(asked.certificate, now))
 
     def _check_certificate(
         self, certificate: x509.Certificate, node_header: str, now: datetime
@@ -138,7 +149,7 @@ class Issuer:
             raise Refused(401, f"{what} is not of this cloud's CA") from None
         try:
             ended = certificate.not_valid_after_utc
-            if not ended < now <= ended + self._grace:
+            if now <= ended:
                 check_dates(certificate, now, what)
             if not _is_for_clients(certificate):
                 raise CertificateError(f"{what} is not for clients (clientAuth)")
@@ -150,6 +161,12 @@ class Issuer:
         if not identity.may_be(node_header):
             raise Refused(
                 401, f"{what} is of node {identity.node}, header NodeName says {node_header!r}"
+            )
+        if now > ended + self._grace:
+            raise Expired(
+                f"{what} expired at {ended:%Y-%m-%d %H:%M} UTC, more than {self._grace.days} days "
+                "ago",
+                identity.node or node_header,
             )
 
     def _check_token(self, authorization: str, now: datetime) -> None:
@@ -189,6 +206,12 @@ class Issuer:
             if name in self._cloud_names or text.startswith("*"):
                 raise Refused(400, f"the request asks for {text}, which no edge may be")
         return identity.node
+
+
+def _by(certificate: x509.Certificate | None, now: datetime) -> str:
+    if certificate is None:
+        return "token"
+    return "certificate" if now <= certificate.not_valid_after_utc else "expired certificate"
 
 
 def _usages(header: str) -> list[x509.ObjectIdentifier]:

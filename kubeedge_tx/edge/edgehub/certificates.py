@@ -135,6 +135,8 @@ class CertManager:
         self._rotate = rotate
         self._held: Held | None = None
         self._problem = ""
+        self._ended: Held | None = None
+        """Of whose end the log knows."""
         self._doubted = False
         self._said_wrong = False
         self._lock = DeferredLock()
@@ -367,7 +369,9 @@ class CertManager:
 
     async def _replace_expired(self, held: Held) -> Held:
         ended = f"{held.certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
-        self._log.warn("the certificate of this edge expired at {ended}", ended=ended)
+        if self._ended is not held:
+            self._log.warn("the certificate of this edge expired at {ended}", ended=ended)
+            self._ended = held
         try:
             return await self._request(held.credentials)
         except ClockError:

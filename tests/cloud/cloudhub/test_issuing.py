@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.cloud.cloudhub.issuing import Asked, Issued, Issuer, Refused
+from kubeedge_tx.cloud.cloudhub.issuing import Asked, Expired, Issued, Issuer, Refused
 from kubeedge_tx.security.authority import CLIENT_AUTH, SERVER_AUTH, Authority, new_key
 from kubeedge_tx.security.token import make_token, split_token
 from tests.fakes.certificates import edge_pair, edge_request
@@ -151,7 +151,19 @@ class IssuingTests(SynchronousTestCase):
     def test_renewal_after_a_long_absence(self) -> None:
         """A certificate that ended less than 30 days ago still renews itself."""
         asked = self.by_certificate(now=NOW - timedelta(days=394))
-        self.assertEqual(self.issuer.issue(asked, NOW).node, "edge-1")
+        issued = self.issuer.issue(asked, NOW)
+        self.assertEqual((issued.node, issued.by), ("edge-1", "expired certificate"))
+
+    def test_expired_for_too_long(self) -> None:
+        """Whose certificate it was is known, since the key was proven; if the names agree."""
+        asked = self.by_certificate(now=NOW - timedelta(days=396))
+        with self.assertRaises(Expired) as caught:
+            self.issuer.issue(asked, NOW)
+        self.assertEqual((caught.exception.code, caught.exception.node), (401, "edge-1"))
+        self.assertIn("more than 30 days ago", str(caught.exception))
+        with self.assertRaises(Refused) as refused:
+            self.issuer.issue(replace(asked, node_header="edge-2"), NOW)
+        self.assertNotIsInstance(refused.exception, Expired)
 
     def test_certificate_cannot_become_another_node(self) -> None:
         """With edge-1's certificate nobody gets one for edge-2."""
