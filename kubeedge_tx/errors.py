@@ -108,6 +108,18 @@ class KubeError(KubeEdgeError):
         self.retry_after = retry_after
 
 
+class Displaced(KubeError):
+    """A node is connected to another cloud process; what it said here is not to be written.
+
+    There is no answer to send: who asked is not there any more, and says it again elsewhere.
+    """
+
+    def __init__(self, node: str) -> None:
+        text = f"node {node} is connected to another cloud process"
+        status = {"status": "Failure", "message": text, "reason": "Displaced", "code": 409}
+        super().__init__(text, code=409, reason="Displaced", status=status)
+
+
 class TokenError(KubeEdgeError):
     """A join token is malformed, expired, or for another cloud; the text says which."""
 

@@ -247,6 +247,7 @@ class CloudCore(OrderedService):
                 devices=informers[resources.DEVICES],
                 models=informers[resources.DEVICEMODELS],
                 statuses=informers[resources.DEVICESTATUSES],
+                sessions=claims,
                 now_ms=_now_ms,
                 denials=denials,
                 metrics=metrics,

@@ -40,7 +40,7 @@ from kubeedge_tx.cloud.devicecontroller.reports import (
     judge_twins,
     read_address,
 )
-from kubeedge_tx.cloud.devicecontroller.statuses import Statuses
+from kubeedge_tx.cloud.devicecontroller.statuses import Sessions, Statuses
 from kubeedge_tx.errors import KubeError, RouteError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient, IListener
 from kubeedge_tx.observe.denials import MALFORMED, NOT_ITS_OWN, Denials
@@ -53,6 +53,7 @@ class DeviceController:
 
     :param nodes: informer of nodes with the edge role's label only.
     :param devices: informer of all devices; likewise ``models`` and ``statuses``.
+    :param sessions: which of several cloud processes has a node's connection.
     :param now_ms: wall clock in milliseconds.
     :param denials: where it is written down what nodes may not have.
     :param report_window: seconds between two writes about one device, >= 0.
@@ -74,6 +75,7 @@ class DeviceController:
         devices: IInformer,
         models: IInformer,
         statuses: IInformer,
+        sessions: Sessions,
         now_ms: Callable[[], int],
         denials: Denials,
         metrics: Metrics,
@@ -105,6 +107,7 @@ class DeviceController:
             devices=devices,
             statuses=statuses,
             confirm=self._confirm,
+            sessions=sessions,
             now_ms=now_ms,
             window=report_window,
             deadband=deadband,

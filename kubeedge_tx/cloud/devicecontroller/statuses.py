@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,7 +27,7 @@ from kubeedge_tx.cloud.devicecontroller.plans import Plan, Verb, make_plan
 from kubeedge_tx.cloud.devicecontroller.plans import owner as owner_of
 from kubeedge_tx.cloud.devicecontroller.reports import Seen, Verdict
 from kubeedge_tx.cloud.devicecontroller.troubles import Troubles
-from kubeedge_tx.errors import KubeError
+from kubeedge_tx.errors import Displaced, KubeError
 from kubeedge_tx.kube.interfaces import IInformer, IKubeClient
 from kubeedge_tx.observe.metrics import Metrics
 
@@ -44,6 +44,21 @@ _FINAL: Final = frozenset({400, 413, 422})
 _SPARES: Final = (Verb.NOTHING, Verb.EVENT)
 """Plans with which there is nothing new to write."""
 
+
+class Sessions(Protocol):
+    """Who speaks for a node: which of several cloud processes has its connection."""
+
+    def of(self, node: str) -> Any:
+        """Find a node's present session."""
+
+    def verify(self, claim: Any) -> Awaitable[None]:
+        """Look whether nobody else has the node since.
+
+        :raises Displaced: somebody has.
+        :raises KubeError: that cannot be seen.
+        """
+
+
 Confirm = Callable[[str, str, str], Awaitable[None]]
 """Answer a report: node, message id, what was wrong (empty: nothing)."""
 
@@ -52,6 +67,7 @@ Confirm = Callable[[str, str, str], Awaitable[None]]
 class _Waiter:
     node: str
     wrong: str
+    session: Any = None
 
 
 @dataclass(slots=True)
@@ -66,6 +82,8 @@ class _Entry:
     node: str = ""
     known: dict[str, Any] | None = None
     """Its DeviceStatus as a call returned it, which the informer may not have yet."""
+    ours: str = "none"
+    """The version of it that our own last write has made."""
     gone: str = ""
     """Uid of a DeviceStatus that is gone, which the informer may still have."""
     troubles: Troubles = field(default_factory=Troubles)
@@ -80,6 +98,7 @@ class Statuses:
 
     :param devices: informer of devices; ``statuses`` of DeviceStatus.
     :param confirm: answers a report.
+    :param sessions: asked before what another process has written is replaced.
     :param window: seconds between two writes about one device, >= 0.
     :param deadband: a reported number that differs by no more than this is not written.
     """
@@ -94,6 +113,7 @@ class Statuses:
         devices: IInformer,
         statuses: IInformer,
         confirm: Confirm,
+        sessions: Sessions,
         now_ms: Callable[[], int],
         window: float,
         deadband: float,
@@ -104,6 +124,7 @@ class Statuses:
         self._devices = devices
         self._statuses = statuses
         self._confirm = confirm
+        self._sessions = sessions
         self._now_ms = now_ms
         self._window = window
         self._deadband = deadband
@@ -204,7 +225,8 @@ class Statuses:
         entry.waiters.pop(message_id, None)
         if len(entry.waiters) >= MAX_WAITERS:
             del entry.waiters[next(iter(entry.waiters))]
-        entry.waiters[message_id] = _Waiter(node, verdict.answer())
+        session = self._sessions.of(node)
+        entry.waiters[message_id] = _Waiter(node, verdict.answer(), session)
         if idle and self._plan(entry).verb in _SPARES:
             self._spared.inc()
             await self._settle(entry)
@@ -303,9 +325,13 @@ class Statuses:
             draft, entry.draft = entry.draft, draft
             waiters, entry.waiters = entry.waiters, waiters
         try:
+            if waiters and meta.resource_version(self._current(entry) or {}) != entry.ours:
+                await self._verify(waiters)
             result = await self._call(entry, plan)
         except CancelledError:
             raise
+        except Displaced:
+            return  # its edge says it again where it is now, on top of what is there
         except KubeError as error:
             self._writes.inc(plan.verb.value, "failed")
             if plan.verb is Verb.EVENT:
@@ -331,9 +357,16 @@ class Statuses:
             if entry.device is None:
                 await self._settle(entry)
         elif plan.verb is not Verb.EVENT:
-            entry.known = result
+            entry.known, entry.ours = result, meta.resource_version(result)
             entry.troubles.note(plan.old, plan.new, self._clock.seconds())
             await self._answer(waiters)
+
+    async def _verify(self, waiters: Mapping[str, _Waiter]) -> None:
+        """Look whether reports come from where their edges are."""
+        sessions = {id(each.session): each.session for each in waiters.values()}
+        for session in sessions.values():
+            if session is not None:
+                await self._sessions.verify(session)
 
     async def _call(self, entry: _Entry, plan: Plan) -> dict[str, Any]:
         namespace, name = entry.key

@@ -28,7 +28,7 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import NODES
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.cloud.edgecontroller.answers import refusal
-from kubeedge_tx.errors import KubeError
+from kubeedge_tx.errors import Displaced, KubeError
 from kubeedge_tx.kube.interfaces import IKubeClient, IListener
 
 SESSION: Final = "kubeedge-tx.io/session"
@@ -113,6 +113,8 @@ class Claims:
         """Nodes read to see whose they are."""
         self.writes = 0
         """Marks written."""
+        self.losses = 0
+        """Times a node turned out to be connected elsewhere."""
 
     async def stop(self) -> None:
         """End what is under way."""
@@ -166,7 +168,7 @@ class Claims:
         """Find the version on condition of which ``obj`` may be written in this session.
 
         :param obj: as it was read, before this call.
-        :raises KubeError: 409, the node is connected elsewhere.
+        :raises Displaced: the node is connected elsewhere.
         """
         ours, seen = claim.versions.get(meta.uid(obj)), meta.resource_version(obj)
         if ours is not None and not meta.is_newer(seen, ours):
@@ -177,7 +179,8 @@ class Claims:
     def verify(self, claim: Claim) -> Deferred[None]:
         """Fires once a look at the Node, begun after this call, has shown our mark.
 
-        :raises KubeError: 409, the node is connected elsewhere; others, who knows.
+        :raises Displaced: the node is connected elsewhere.
+        :raises KubeError: that cannot be seen.
         """
         waiter: Deferred[None] = Deferred()
         claim.waiting.append(waiter)
@@ -255,7 +258,8 @@ class Claims:
     def _new_mark(self) -> str:
         return f"{self._identity}/{next(self._numbers)}"
 
-    def _lost(self, claim: Claim, why: str) -> KubeError:
+    def _lost(self, claim: Claim, why: str) -> Displaced:
+        self.losses += 1
         self._log.warn(
             "{node} is connected to another cloud process, {why}: what it said here is not "
             "written any more",
@@ -264,7 +268,7 @@ class Claims:
         )
         if self._claims.get(claim.node) is claim:
             self._sessions.displace(claim.node)
-        return refusal(409, "Displaced", f"node {claim.node} is connected to another cloud process")
+        return Displaced(claim.node)
 
     # IListener
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.api.resources import DEVICEMODELS, DEVICES, DEVICESTATUSES, NODES
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
+from kubeedge_tx.errors import Displaced
 from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from tests.cloud.rig import NOW_MS, Recorder, factory, node, read
@@ -73,6 +74,21 @@ def twin(
     return entry
 
 
+class Sessions:
+    """Sessions that are the nodes' own, unless their node is ``elsewhere``."""
+
+    def __init__(self) -> None:
+        self.elsewhere: set[str] = set()
+        self.looks: list[str] = []
+
+    def of(self, node: str) -> str:
+        return node
+
+    def verify(self, claim: str) -> Deferred[None]:
+        self.looks.append(claim)
+        return fail(Displaced(claim)) if claim in self.elsewhere else succeed(None)
+
+
 class DeviceControllerCase(SynchronousTestCase):
     """Sets up a started controller over two edge nodes."""
 
@@ -92,6 +108,7 @@ class DeviceControllerCase(SynchronousTestCase):
     def start(self) -> None:
         """Start a controller that knows nothing yet."""
         self.bus = Recorder()
+        self.sessions = Sessions()
         self.informers = [
             self.kube.informer(kind, synced=self.synced)
             for kind in (NODES, DEVICES, DEVICEMODELS, DEVICESTATUSES)
@@ -107,6 +124,7 @@ class DeviceControllerCase(SynchronousTestCase):
             devices=devices,
             models=models,
             statuses=statuses,
+            sessions=self.sessions,
             now_ms=lambda: NOW_MS,
             denials=Denials(self.clock, Metrics()),
             metrics=Metrics(),

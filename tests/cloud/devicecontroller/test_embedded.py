@@ -38,7 +38,7 @@ from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
-from tests.cloud.devicecontroller.rig import device, model, twin
+from tests.cloud.devicecontroller.rig import Sessions, device, model, twin
 from tests.cloud.rig import node, read
 
 reactor: Any = global_reactor
@@ -90,6 +90,7 @@ class EmbeddedTests(TestCase):
             devices=informers[DEVICES],
             models=informers[DEVICEMODELS],
             statuses=informers[DEVICESTATUSES],
+            sessions=Sessions(),
             now_ms=now_ms,
             denials=Denials(reactor, Metrics()),
             metrics=Metrics(),

@@ -211,6 +211,59 @@ class WriteTests(UpstreamCase):
         self.assertEqual(self.twins(), {"temperature": ("1", "")})
         self.assertEqual(self.answers(), {report: "OK"})
 
+    def somebody_writes(self, value: str) -> None:
+        """Another cloud process writes what it was told."""
+        found: dict[str, Any] = self.kube.peek(DEVICESTATUSES, "default", "thermo") or {}
+        found["status"]["twins"][0]["reported"]["value"] = value
+        self.kube.put(DEVICESTATUSES, found)
+
+    def test_written_by_another_cloud(self) -> None:
+        """What came later through another cloud stays, when the node is connected there."""
+        self.report(temperature=twin("1", at=1))
+        self.answers()
+        self.wait()
+        self.somebody_writes("9")
+        self.sessions.elsewhere = {"edge-1"}
+        self.report(temperature=twin("2", at=2))
+        self.wait()
+        self.assertEqual(self.twins(), {"temperature": ("9", "")})
+        self.assertEqual(self.answers(), {})
+        self.sessions.elsewhere = set()
+        again = self.report(temperature=twin("3", at=3))
+        self.wait()
+        self.assertEqual(self.twins(), {"temperature": ("3", "")})
+        self.assertEqual(self.answers(), {again: "OK"})
+
+    def test_written_by_another_cloud_meanwhile(self) -> None:
+        """So it does when a conflict is how we hear of it."""
+        self.report(temperature=twin("1", at=1))
+        self.wait()
+        self.kube.fail_next("patch", conflict(DEVICESTATUSES, "thermo"))
+        self.sessions.elsewhere = {"edge-1"}
+
+        def meanwhile(call: Any) -> None:
+            if call.verb == "get":
+                self.kube.before = None
+                self.somebody_writes("9")
+
+        self.kube.before = meanwhile
+        self.report(temperature=twin("2", at=2))
+        self.wait()
+        self.wait()
+        self.assertEqual(self.twins(), {"temperature": ("9", "")})
+
+    def test_looks(self) -> None:
+        """Whose the node is costs a look after somebody else has written, and else nothing."""
+        for value in range(5):
+            self.report(temperature=twin(str(value), at=value))
+            self.wait()
+        self.assertEqual(len(self.sessions.looks), 0)
+        self.somebody_writes("9")
+        for value in range(5):
+            self.report(temperature=twin(str(value), at=5 + value))
+            self.wait()
+        self.assertEqual(len(self.sessions.looks), 1)
+
     def test_gone_while_writing(self) -> None:
         """A status that vanishes under a write is made anew with what was to be written."""
         self.kube.hold()
