@@ -135,6 +135,10 @@ class CloudHub(Block, frozen=True, kw_only=True):
     drain_seconds: Count = 5
     """*Ours.* Seconds over which a cloud that stops sends its edges to others, at most; 100 edges
     a second (``connectRate``) if there are few."""
+    queue_objects: Positive = 16_384
+    """*Ours.* Objects that may wait for one node; what comes beyond is sent when it connects."""
+    queue_messages: Positive = 1_024
+    """*Ours.* Messages without acknowledgement that may wait for one node; the oldest goes."""
     message_rate: Positive = 1000
     """*Ours.* Messages a second that one node may send on average, and twice as many at once; it
     is read more slowly otherwise. What it acknowledges is not counted."""
@@ -307,6 +311,12 @@ class ApiServer(Block, frozen=True, kw_only=True):
 
     address: str = "127.0.0.1"
     port: Port = 6443
+    watch_history: Positive = 10_000
+    """Changes of one kind that a watch may lag behind; who is further behind lists anew."""
+    write_backlog: Positive = 10_000
+    """Writes that may wait for the disk; beyond it the answer is 429."""
+    event_lifetime: Positive = 3600
+    """Seconds that an Event is kept."""
     limits: HttpLimits = field(
         default_factory=lambda: HttpLimits(idle_timeout=600, write_timeout=120)
     )

@@ -6,10 +6,11 @@ Keys that upstream does not have are marked *ours*.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, UnsetType, field
+from msgspec import UNSET, Meta, UnsetType, field
 
+from kubeedge_tx.config.mqtt import MqttLimits
 from kubeedge_tx.config.types import Block, Count, Duration, Logging, MonitorServer, Port, Positive
 
 
@@ -36,6 +37,16 @@ class Transport(Block, frozen=True, kw_only=True):
     """``HOST:PORT``; *ours*: several, separated by commas, are tried in turn."""
     write_deadline: Positive = 15
     """Seconds that the cloud may take nothing before the link is cut."""
+
+
+class Outbox(Block, frozen=True, kw_only=True):
+    """*Ours.* What waits for the cloud, on disk, while it is away; what goes for lack of room is
+    counted."""
+
+    max_messages: Positive = 20_000
+    max_bytes: Annotated[int, Meta(ge=1024 * 1024)] = 64 * 1024 * 1024
+    max_age_hours: Positive = 7 * 24
+    """Hours in which the edge ran: while it is off, nothing grows older."""
 
 
 class EdgeHub(Block, frozen=True, kw_only=True):
@@ -69,6 +80,7 @@ class EdgeHub(Block, frozen=True, kw_only=True):
     """``https://HOST:PORT`` of the cloud's certificate service."""
     ack_window: Positive = 32
     """*Ours.* Objects in flight that we offer a cloud of our own kind."""
+    outbox: Outbox = field(default_factory=Outbox)
     longest_reconnect_delay: Positive = 60
     """*Ours.* Seconds; the longest pause before a cloud that threw us out is dialled again."""
 
@@ -101,6 +113,12 @@ class EventBus(Block, frozen=True, kw_only=True):
     """Messages kept for a client of the built-in broker that is away."""
     mqtt_mode: Literal[0, 1, 2] = 0
     """0: the edge is the broker; 1: both; 2: a broker of yours, which is upstream's default."""
+    mqtt_limits: MqttLimits = field(
+        default_factory=lambda: MqttLimits(
+            max_connections=1_000, max_unauthenticated=100, max_sessions=10_000
+        )
+    )
+    """*Ours.* Limits of the built-in broker; ``queueMessages`` is ``mqttSessionQueueSize``."""
     mqtt_sub_client_id: str = field(default="", name="mqttSubClientID")
     """Client id for subscriptions at your broker; empty: made up."""
     mqtt_pub_client_id: str = field(default="", name="mqttPubClientID")
@@ -304,7 +322,9 @@ class TailoredKubeletConfig(KeptKubeletConfig, frozen=True, kw_only=True):
     make_ip_tables_util_chains: bool = field(default=True, name="makeIPTablesUtilChains")
     fail_swap_on: bool = False
     container_log_max_size: str = "10Mi"
+    """When a container's log file is full and the next begins."""
     container_log_max_files: Positive = 5
+    """How many of them are kept, 2 at least."""
     config_map_and_secret_change_detection_strategy: str = "Get"  # noqa: S105 - no secret
     enforce_node_allocatable: tuple[str, ...] = ("pods",)
     volume_plugin_dir: str = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec/"

@@ -33,7 +33,12 @@ from kubeedge_tx.edge.edgehub.tokenfile import blank_token
 from kubeedge_tx.edge.eventbus.brokers import EXTERNAL, Brokers, make_brokers
 from kubeedge_tx.edge.eventbus.bus import EventBus
 from kubeedge_tx.edge.metamanager.manager import MetaManager
-from kubeedge_tx.edge.settings import hub_settings, node_settings
+from kubeedge_tx.edge.settings import (
+    hub_settings,
+    log_limits,
+    node_settings,
+    outbox_limits,
+)
 from kubeedge_tx.errors import ConfigError, ContainerError
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.doors import Doors
@@ -155,7 +160,11 @@ class EdgeCore(OrderedService):
         await self.start_child(Child("store", database.open, database.close))
         store = MetaStore(database)
         await store.load()
-        outbox = Outbox(database, lambda: int(steady_seconds() * 1000))
+        outbox = Outbox(
+            database,
+            lambda: int(steady_seconds() * 1000),
+            limits=outbox_limits(modules.edge_hub.outbox),
+        )
         await outbox.load()
 
         self._waiting_for = "the container runtime"
@@ -297,6 +306,7 @@ class EdgeCore(OrderedService):
 
     async def _start_runtime(self) -> IContainerRuntime:
         edged = self._config.modules.edged
+        logs = log_limits(edged.tailored_kubelet_config)
         if edged.runtime == "docker" or (
             edged.runtime == "auto" and _may_answer(edged.docker_address)
         ):
@@ -310,6 +320,7 @@ class EdgeCore(OrderedService):
                 base_url=edged.docker_address,
                 sandbox_image=PAUSE_IMAGE if ours else edged.pod_sandbox_image,
                 owner=self.node_name,
+                logs=logs,
             )
             try:
                 await docker.start()
@@ -320,7 +331,7 @@ class EdgeCore(OrderedService):
             else:
                 await self.start_child(Child("docker", _nothing, docker.stop))
                 return docker
-        processes = ProcessRuntime(self._reactor, self._data_dir / "process", time.time)
+        processes = ProcessRuntime(self._reactor, self._data_dir / "process", time.time, logs=logs)
         await self.start_child(Child("processes", processes.start, processes.stop))
         return processes
 

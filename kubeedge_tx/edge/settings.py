@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from kubeedge_tx.api import quantity
 from kubeedge_tx.config import edgecore as config
 from kubeedge_tx.config import host
 from kubeedge_tx.config.types import relocate
 from kubeedge_tx.edge.edged.containers import ClusterNames
 from kubeedge_tx.edge.edged.settings import NodeSettings
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
+from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.runtime.interfaces import LogLimits
+from kubeedge_tx.store.outbox import OutboxLimits
+
+MIN_LOG_BYTES: Final = 64 * 1024
+"""The smallest log file of a container: a few of the longest lines."""
 
 
 def hub_settings(hub: config.EdgeHub, node_name: str) -> EdgeHubSettings:
@@ -29,6 +37,30 @@ def hub_settings(hub: config.EdgeHub, node_name: str) -> EdgeHubSettings:
         window=hub.ack_window,
         longest_delay=float(hub.longest_reconnect_delay),
     )
+
+
+def outbox_limits(outbox: config.Outbox) -> OutboxLimits:
+    """What the outbox may hold."""
+    return OutboxLimits(
+        max_bytes=outbox.max_bytes,
+        max_messages=outbox.max_messages,
+        max_age_seconds=outbox.max_age_hours * 3600.0,
+    )
+
+
+def log_limits(kubelet: config.TailoredKubeletConfig) -> LogLimits:
+    """How much of a container's output is kept.
+
+    :raises ConfigError: the size is no quantity, or less than a line.
+    """
+    path = "modules.edged.tailoredKubeletConfig.containerLogMaxSize"
+    try:
+        size = quantity.whole(kubelet.container_log_max_size)
+    except ValueError:
+        raise ConfigError(path, "expected a quantity, such as 10Mi") from None
+    if size < MIN_LOG_BYTES:
+        raise ConfigError(path, f"expected at least {MIN_LOG_BYTES} bytes")
+    return LogLimits(file_bytes=size, files=max(2, kubelet.container_log_max_files))
 
 
 def node_settings(edged: config.Edged, *, name: str, data_dir: Path, cloud: str) -> NodeSettings:

@@ -30,6 +30,7 @@ from kubeedge_tx.runtime.interfaces import (
     ExecResult,
     IContainerRuntime,
     ImageAuth,
+    LogLimits,
     PodState,
     SandboxSpec,
 )
@@ -45,6 +46,7 @@ class DockerRuntime:
     :param base_url: where the engine is; ``None`` as ``DOCKER_HOST`` says, or the usual socket.
     :param sandbox_image: ``kubeedge-tx/pause:1`` is made here, any other pulled if missing.
     :param owner: tells apart the pods of several agents on one engine: the node's name.
+    :param logs: how much of a container's output is kept.
     :param new_id: makes sandbox names unique.
     """
 
@@ -58,12 +60,14 @@ class DockerRuntime:
         base_url: str | None = None,
         sandbox_image: str = PAUSE_IMAGE,
         owner: str = "edge",
+        logs: LogLimits | None = None,
         new_id: Callable[[], str] = lambda: uuid4().hex[:8],
     ) -> None:
         self._reactor = reactor
         self._base_url = base_url
         self._sandbox_image = sandbox_image
         self._owner = owner
+        self._log_limits = logs or LogLimits()
         self._new_id = new_id
         self._engine = Engine(reactor, base_url, owner)
         self._callbacks: list[Callable[[str], None]] = []
@@ -277,7 +281,7 @@ class DockerRuntime:
             raise ContainerError("CreateContainerError", f"pod {pod_uid} has no sandbox")
         sandbox = running[0]
         name = specs.container_name(sandbox["Config"]["Labels"], spec)
-        config = specs.container_config(sandbox["Id"], sandbox, spec)
+        config = specs.container_config(sandbox["Id"], sandbox, spec, self._log_limits)
         container_id: str = await self._ask(calls.create, name, config, "CreateContainerError")
         await self._ask(calls.start, container_id, "RunContainerError")
         return container_id

@@ -17,6 +17,7 @@ from kubeedge_tx.runtime.interfaces import (
     ContainerSpec,
     ContainerState,
     ImageAuth,
+    LogLimits,
     PodState,
     PortMapping,
     SandboxSpec,
@@ -40,7 +41,6 @@ _CPU_PERIOD: Final = 100_000
 """Microseconds. Source: kubelet's cpuCFSQuotaPeriod."""
 _MIN_CPU_SHARES: Final = 2
 _MIN_CPU_QUOTA: Final = 1_000
-_LOG_CONFIG: Final = {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "5"}}
 _OCI_PREFIX: Final = re.compile(
     r"^(?:failed to create (?:shim )?task(?: for container)?: |OCI runtime create failed: "
     r"|runc create failed: |container_linux\.go:\d+: |unable to start container process: "
@@ -106,11 +106,12 @@ def _port_key(port: PortMapping) -> str:
 
 
 def container_config(
-    sandbox_id: str, sandbox: dict[str, Any], spec: ContainerSpec
+    sandbox_id: str, sandbox: dict[str, Any], spec: ContainerSpec, logs: LogLimits
 ) -> dict[str, Any]:
     """Return the body of ``POST /containers/create`` for a container.
 
     :param sandbox: what inspecting the sandbox says.
+    :param logs: how much of its output is kept.
     """
     labels: dict[str, str] = sandbox["Config"]["Labels"]
     sandbox_host: dict[str, Any] = sandbox["HostConfig"]
@@ -129,7 +130,10 @@ def container_config(
         "IpcMode": "host" if sandbox_host.get("IpcMode") == "host" else shared,
         "PidMode": pid_mode,
         "RestartPolicy": {"Name": "no"},
-        "LogConfig": _LOG_CONFIG,
+        "LogConfig": {
+            "Type": "json-file",
+            "Config": {"max-size": str(logs.file_bytes), "max-file": str(logs.files)},
+        },
         # Not "Binds": those make a missing host path, and colons in paths break them.
         "Mounts": [
             {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}

@@ -56,6 +56,16 @@ class SandboxSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogLimits:
+    """How much of a container's output is kept. Source: kubelet's defaults."""
+
+    file_bytes: int = 10 * 1024 * 1024
+    """When a file is full and the next begins; ``containerLogMaxSize``."""
+    files: int = 5
+    """How many are kept; ``containerLogMaxFiles``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
     """One container to start."""
 

@@ -49,6 +49,7 @@ from kubeedge_tx.runtime.interfaces import (
     ExecResult,
     IContainerRuntime,
     ImageAuth,
+    LogLimits,
     PodState,
     SandboxSpec,
 )
@@ -74,6 +75,7 @@ class ProcessRuntime:
     :param wall_clock: seconds since the epoch.
     :param namespaces: how volumes are mounted: ``root`` and ``user`` try only that,
         ``none`` never tries; ``auto`` takes what works.
+    :param logs: how much of a container's output is kept.
     :param new_id: makes ids for sandboxes and containers.
     """
 
@@ -87,12 +89,14 @@ class ProcessRuntime:
         wall_clock: Callable[[], float],
         *,
         namespaces: Literal["auto", "root", "user", "none"] = "auto",
+        logs: LogLimits | None = None,
         new_id: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._reactor = reactor
         self._root = root.absolute()
         self._now = wall_clock
         self._wish = namespaces
+        self._log_limits = logs or LogLimits()
         self._new_id = new_id
         self._namespaces = "none"
         self._boot = ""
@@ -410,7 +414,13 @@ class ProcessRuntime:
                 "CreateContainerError", f"cannot keep container {spec.name}: {error}"
             ) from error
         container = self._containers[record.id] = ProcessContainer(record, folder, log)
-        launch_spec |= {"folder": str(folder), "log": str(log), "boot": self._boot}
+        launch_spec |= {
+            "folder": str(folder),
+            "log": str(log),
+            "log_bytes": self._log_limits.file_bytes,
+            "log_files": self._log_limits.files,
+            "boot": self._boot,
+        }
         ended = await launch(self._reactor, "run", launch_spec, lock)
         self._check_started()  # it may have been stopped meanwhile
         if self._watch(container):

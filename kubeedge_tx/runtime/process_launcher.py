@@ -1,6 +1,6 @@
 """Start one process of the ``process`` runtime. A program of its own, run by path.
 
-``python -I -S process_launcher.py run|exec|probe``, a JSON object on standard input. It
+``python -I -S process_launcher.py run|exec|enter|probe``, a JSON object on standard input. It
 imports nothing of this package and not Twisted: it does the forks, mounts and changes of
 user that must not happen in the agent, then turns into something smaller.
 
@@ -9,7 +9,9 @@ becomes ``process_shim.py``, which watches over it. What it knows it writes as
 ``running.json``, or ``exit.json`` if the command cannot be started. Descriptor 3 is the
 container's lock file, locked by the agent; who holds it is alive.
 
-``exec``: joins the namespaces of a running container and becomes the command.
+``exec``: joins the namespaces of a running container and becomes the command, in a session of
+its own. ``enter``: the same for a person, who keeps terminal, input and outputs; the object is
+in the file whose descriptor follows.
 
 ``probe``: ends with 0 if mounts of the kind asked for can be made.
 
@@ -440,15 +442,14 @@ def _run(spec: dict[str, Any], now: float) -> None:
     for fd in kept:
         if fd >= 0:
             os.set_inheritable(fd, True)
-    arguments = [spec["folder"], spec["log"], str(pid), *map(str, kept)]
+    limits = (spec["log_bytes"], spec["log_files"])
+    arguments = [spec["folder"], spec["log"], str(pid), *map(str, (*kept, *limits))]
     python = [sys.executable, "-I", "-S", spec["shim"], *arguments]
     os.execve(sys.executable, python, {})  # noqa: S606 - that is the job
 
 
 def _exec(spec: dict[str, Any]) -> NoReturn:
     """Become a command beside a running container's."""
-    os.setsid()
-    os.dup2(1, 2)  # one pipe keeps the order of what it writes
     try:
         kinds = {"none": (), "root": ("mnt",), "user": ("user", "mnt")}[spec["namespaces"]]
         fds = [os.open(f"/proc/{spec['pid']}/ns/{kind}", os.O_RDONLY) for kind in kinds]
@@ -458,10 +459,10 @@ def _exec(spec: dict[str, Any]) -> NoReturn:
         _become_user(spec)
         _execute(spec)
     except StartError as error:
-        os.write(1, str(error).encode())
+        os.write(2, str(error).encode())
         os._exit(error.code if error.code in (126, 127) else 126)
     except OSError as error:
-        os.write(1, str(error).encode())
+        os.write(2, str(error).encode())
         os._exit(126)
 
 
@@ -479,10 +480,16 @@ def _probe(spec: dict[str, Any]) -> None:
 def main() -> None:
     """Do what the first argument says."""
     verb = sys.argv[1]
+    if verb == "enter":
+        with open(int(sys.argv[2])) as file:
+            spec = json.load(file)
+        _exec(spec)
     spec = json.load(sys.stdin)
     if verb == "run":
         _run(spec, spec["now"])
     elif verb == "exec":
+        os.setsid()
+        os.dup2(1, 2)  # one pipe keeps the order of what it writes
         _exec(spec)
     else:
         _probe(spec)

@@ -5,13 +5,14 @@ little as it can. ``process_launcher.py`` becomes it, with the command as its ch
 itself as the reaper of whatever the command leaves behind.
 
 It copies the command's output to the log, in the format of CRI
-(``2026-01-02T03:04:05.678901234Z stdout F text``; ``P`` for a part of a line), in 5 files of
-10 MiB. SIGTERM it passes on to the command's process group; at SIGUSR1 it kills everything.
+(``2026-01-02T03:04:05.678901234Z stdout F text``; ``P`` for a part of a line), in so many files
+of such a size. SIGTERM it passes on to the command's process group; at SIGUSR1 it kills everything.
 When the command has ended it kills what is left of its descendants, writes ``exit.json``
 and ends; whoever holds a pidfd of it then wakes up.
 
 Arguments: the container's folder, the log file, the command's pid, and descriptors (-1 for
-none): output, error output, the other end of its input, the lock.
+none): output, error output, the other end of its input, the lock; when a log file is full, in
+bytes, and how many are kept.
 """
 
 # This is in memory as often as there are containers: no pathlib, no contextlib.
@@ -24,21 +25,21 @@ import select
 import sys
 import time
 
-LOG_BYTES = 10 * 1024 * 1024
-"""When a log file is full. Source: kubelet's containerLogMaxSize."""
-
-LOG_FILES = 5
-"""How many are kept. Source: kubelet's containerLogMaxFiles."""
-
 LINE_BYTES = 16 * 1024
 """Longest part of a line in one record. Source: containerd's CRI log format."""
 
 
 class Log:
-    """A log file that starts anew when it is full."""
+    """A log file that starts anew when it is full.
 
-    def __init__(self, path: str) -> None:
+    :param full: its size then, bytes.
+    :param files: how many are kept, at least 1.
+    """
+
+    def __init__(self, path: str, full: int, files: int) -> None:
         self._path = path
+        self._full = full
+        self._files = files
         self._fd = -1
         self._size = 0
         self._rest: dict[str, bytes] = {}
@@ -75,7 +76,7 @@ class Log:
         # A full disk loses lines, never the container.
         try:
             for record in records:
-                if self._fd < 0 or self._size >= LOG_BYTES:
+                if self._fd < 0 or self._size >= self._full:
                     self._open()
                 self._size += os.write(self._fd, record)
         except OSError:
@@ -85,7 +86,7 @@ class Log:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-            names = [self._path] + [f"{self._path}.{number}" for number in range(1, LOG_FILES)]
+            names = [self._path] + [f"{self._path}.{number}" for number in range(1, self._files)]
             for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
                 if os.path.exists(newer):
                     os.replace(newer, older)
@@ -97,9 +98,9 @@ class Log:
 class Shim:
     """One command and what belongs to it."""
 
-    def __init__(self, folder: str, log: str, pid: int, streams: dict[int, str]) -> None:
+    def __init__(self, folder: str, log: Log, pid: int, streams: dict[int, str]) -> None:
         self._folder = folder
-        self._log = Log(log)
+        self._log = log
         self._pid = pid
         self._streams = streams
         self._status: int | None = None
@@ -234,12 +235,12 @@ def _children() -> list[int]:
 
 def main() -> None:
     """Run as the module's docstring says."""
-    folder, log, pid, output, error_output, _hold, lock = sys.argv[1:]
+    folder, log, pid, output, error_output, _hold, lock, full, files = sys.argv[1:]
     os.set_inheritable(int(lock), False)
     streams = {int(output): "stdout"}
     if int(error_output) >= 0:
         streams[int(error_output)] = "stderr"
-    Shim(folder, log, int(pid), streams).run()
+    Shim(folder, Log(log, int(full), int(files)), int(pid), streams).run()
 
 
 if __name__ == "__main__":

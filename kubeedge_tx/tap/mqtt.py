@@ -22,9 +22,8 @@ from kubeedge_tx.beehive.service import OrderedService
 from kubeedge_tx.config.mqtt import MqttConfig, MqttListener
 from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import ConfigError
-from kubeedge_tx.mqtt.limits import Limits
-from kubeedge_tx.mqtt.server import ServerLimits
 from kubeedge_tx.mqtt.service import Doorkeeper, Listener, MqttService
+from kubeedge_tx.mqtt.settings import broker_limits, server_limits
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.httpd import StatusServer
@@ -143,15 +142,12 @@ class MqttCore(OrderedService):
         broker = MqttService(
             reactor,
             [self._listener(each, at) for at, each in enumerate(config.listeners)],
-            limits=_limits(config),
+            limits=broker_limits(config.limits),
             ids=lambda: f"auto-{_random.getrandbits(80):020x}",
             wall_clock=time.time,
             store=store,
             doorkeeper=self._keeper,
-            server_limits=ServerLimits(
-                max_unknown=config.limits.max_unauthenticated,
-                admission=config.limits.connect_timeout,
-            ),
+            server_limits=server_limits(config.limits),
         )
         await self.start_child(broker)
         broker.add_metrics(self.metrics)
@@ -234,28 +230,6 @@ class _Threads:
 
     def run(self, work: Any, *args: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._pool, work, *args)
-
-
-def _limits(config: MqttConfig) -> Limits:
-    limits = config.limits
-    return Limits(
-        max_packet_bytes=limits.max_packet_bytes,
-        max_connections=limits.max_connections,
-        connect_timeout=limits.connect_timeout,
-        write_deadline=limits.write_deadline,
-        max_keepalive=limits.max_keepalive,
-        max_session_expiry=limits.max_session_expiry,
-        receive_maximum=limits.receive_maximum,
-        max_inflight=limits.max_inflight,
-        queue_messages=limits.queue_messages,
-        queue_bytes=limits.queue_bytes,
-        queue_qos0_offline=limits.queue_qos0_offline,
-        max_subscriptions=limits.max_subscriptions,
-        max_sessions=limits.max_sessions,
-        max_retained_messages=limits.max_retained_messages,
-        max_retained_bytes=limits.max_retained_bytes,
-        topic_alias_maximum=limits.topic_alias_maximum,
-    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -20,7 +20,7 @@ from kubeedge_tx.runtime.docker import DockerRuntime
 from kubeedge_tx.runtime.docker_calls import remove_unused_images
 from kubeedge_tx.runtime.docker_pause import PAUSE_IMAGE, pause_archive
 from kubeedge_tx.runtime.docker_specs import container_config
-from kubeedge_tx.runtime.interfaces import ImageAuth, Mount, PortMapping
+from kubeedge_tx.runtime.interfaces import ImageAuth, LogLimits, Mount, PortMapping
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.relay import Relay
 from tests.requirements import requires
@@ -78,7 +78,8 @@ class DockerRuntimeTests(RuntimeContract, TestCase):
         pod = await self.pod()
         assert pod is not None
         sandbox = self.client.inspect_container(pod.sandbox_id)
-        config = container_config(pod.sandbox_id, sandbox, self.container(self.sleeps()))
+        spec = self.container(self.sleeps())
+        config = container_config(pod.sandbox_id, sandbox, spec, LogLimits())
         self.client.create_container_from_config(config)
         await self.runtime.stop()
         self.runtime = await self.started()
@@ -216,7 +217,7 @@ class DockerRuntimeTests(RuntimeContract, TestCase):
         self.assertEqual(
             (host["CpuShares"], host["CpuQuota"], host["CpuPeriod"]), (256, 50_000, 100_000)
         )
-        self.assertEqual(host["LogConfig"]["Config"], {"max-size": "10m", "max-file": "5"})
+        self.assertEqual(host["LogConfig"]["Config"], {"max-size": "10485760", "max-file": "5"})
 
     async def test_exec_timeout(self) -> None:
         """A command that takes too long is given up and killed."""

@@ -22,7 +22,13 @@ from kubeedge_tx.runtime import docker_specs as specs
 from kubeedge_tx.runtime.docker_engine import json_lines
 from kubeedge_tx.runtime.docker_pause import pause_archive, pause_program
 from kubeedge_tx.runtime.images import parse_image
-from kubeedge_tx.runtime.interfaces import ContainerSpec, ImageAuth, PortMapping, SandboxSpec
+from kubeedge_tx.runtime.interfaces import (
+    ContainerSpec,
+    ImageAuth,
+    LogLimits,
+    PortMapping,
+    SandboxSpec,
+)
 
 SANDBOX = SandboxSpec(namespace="default", pod="web", uid="u1", hostname="web")
 
@@ -30,13 +36,19 @@ SANDBOX = SandboxSpec(namespace="default", pod="web", uid="u1", hostname="web")
 class ConfigTests(SynchronousTestCase):
     """What is asked of the engine."""
 
+    def test_log(self) -> None:
+        """The engine keeps as much output as the edge's configuration says."""
+        log = self.config(ContainerSpec(name="main", image="busybox"))["HostConfig"]["LogConfig"]
+        self.assertEqual(log["Type"], "json-file")
+        self.assertEqual(log["Config"], {"max-size": "4096", "max-file": "2"})
+
     def config(self, spec: ContainerSpec, **sandbox: Any) -> dict[str, Any]:
         given_sandbox = SandboxSpec(
             namespace="default", pod="web", uid="u1", hostname="web", **sandbox
         )
         inspected = specs.sandbox_config(given_sandbox, "pause", "node-1")
         inspected["Config"] = {"Labels": inspected["Labels"]}
-        return specs.container_config("s1", inspected, spec)
+        return specs.container_config("s1", inspected, spec, LogLimits(file_bytes=4096, files=2))
 
     def test_namespaces(self) -> None:
         """A container joins its sandbox's namespaces, or the host's where the pod does."""

@@ -8,9 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.runtime import process_shim
+from kubeedge_tx.runtime.interfaces import LogLimits
 from kubeedge_tx.runtime.process_logs import log_files, read_log
-from kubeedge_tx.runtime.process_shim import LINE_BYTES, LOG_FILES, Log
+from kubeedge_tx.runtime.process_shim import LINE_BYTES, Log
+
+
+def a_log(path: Path) -> Log:
+    """A log with the usual limits."""
+    limits = LogLimits()
+    return Log(str(path), limits.file_bytes, limits.files)
 
 
 class LogTests(SynchronousTestCase):
@@ -23,7 +29,7 @@ class LogTests(SynchronousTestCase):
     def test_as_written(self, parts: list[bytes]) -> None:
         """However output comes in pieces, it reads as it was."""
         path = self.path()
-        log = Log(str(path))
+        log = a_log(path)
         for part in parts:
             log.add("stdout", part)
         log.finish()
@@ -33,7 +39,7 @@ class LogTests(SynchronousTestCase):
     def test_tail(self, parts: list[bytes], tail: int) -> None:
         """The tail is the last lines of the whole."""
         path = self.path()
-        log = Log(str(path))
+        log = a_log(path)
         for part in parts:
             log.add("stdout", part)
         log.finish()
@@ -44,7 +50,7 @@ class LogTests(SynchronousTestCase):
     def test_streams(self) -> None:
         """Halves of lines of two streams do not mix."""
         path = self.path()
-        log = Log(str(path))
+        log = a_log(path)
         log.add("stdout", b"o" * (LINE_BYTES + 1))
         log.add("stderr", b"error\n")
         log.add("stdout", b"\n")
@@ -52,12 +58,11 @@ class LogTests(SynchronousTestCase):
 
     def test_rotation(self) -> None:
         """Full files move on, the oldest goes, and reading begins with the oldest left."""
-        self.patch(process_shim, "LOG_BYTES", 100)
         path = self.path()
-        log = Log(str(path))
+        log = Log(str(path), 100, 3)
         for number in range(100):
             log.add("stdout", b"line %d\n" % number)
-        self.assertEqual(len(log_files(path)), LOG_FILES)
+        self.assertEqual(len(log_files(path)), 3)
         for file in log_files(path):
             self.assertLess(file.stat().st_size, 200)
         lines = read_log(path, None).decode().splitlines()
@@ -66,7 +71,7 @@ class LogTests(SynchronousTestCase):
 
     def test_full_disk(self) -> None:
         """A disk that takes nothing loses lines and nothing else."""
-        log = Log("/dev/full")
+        log = a_log(Path("/dev/full"))
         log.add("stdout", b"lost\n")
         log.finish()
         self.assertEqual(log_files(self.path()), [])

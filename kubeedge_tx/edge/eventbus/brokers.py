@@ -18,11 +18,11 @@ from kubeedge_tx.edge.eventbus.outgoing import BusPort
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.mqtt.client import MqttClient
 from kubeedge_tx.mqtt.clienteffects import ClientOptions
-from kubeedge_tx.mqtt.limits import Limits
 from kubeedge_tx.mqtt.packets import V5
 from kubeedge_tx.mqtt.ports import BrokerPort, ClientPort
 from kubeedge_tx.mqtt.server import Store
 from kubeedge_tx.mqtt.service import Listener, MqttService
+from kubeedge_tx.mqtt.settings import broker_limits, server_limits
 from kubeedge_tx.security import foreign
 
 INTERNAL: Final = 0
@@ -96,7 +96,8 @@ def _own(
     return MqttService(
         reactor,
         [Listener(address=host, port=port)],
-        limits=Limits(queue_messages=config.mqtt_session_queue_size),
+        limits=broker_limits(config.mqtt_limits, queue_messages=config.mqtt_session_queue_size),
+        server_limits=server_limits(config.mqtt_limits),
         ids=lambda: f"auto-{random.getrandbits(80):020x}",
         wall_clock=wall_clock,
         store=store,
