@@ -38,12 +38,19 @@ class Access:
         self._api = api
         self._files = config.credentials(api)
         self._way: Way | None = None
+        self._connections: Connections | None = None
 
-    def way(self) -> Way:
-        """Read how to reach the server. In a thread: it may run a credential plugin."""
-        way, now = self._way, monotonic()
-        if way is None or now >= way.until:
-            way = self._way = self._find(now + WAY_SECONDS)
+    @property
+    def known(self) -> Way | None:
+        """How to reach the server; ``None`` if that must be found (again)."""
+        way = self._way
+        return None if way is None or monotonic() >= way.until else way
+
+    def find(self) -> Way:
+        """Find how to reach the server. In a thread: it may run a credential plugin."""
+        way = self.known
+        if way is None:
+            way = self._way = self._look(monotonic() + WAY_SECONDS)
         return way
 
     def authority(self) -> str:
@@ -53,20 +60,14 @@ class Access:
         """
         return config.authority(self._api)
 
-    def close(self) -> None:
-        """Close the connections that nobody uses."""
-        pools = self._api.rest_client.pool_manager.pools
-        for key in pools.keys():  # noqa: SIM118 - no dict; clear() leaves closing to the GC
-            if (pool := pools.get(key)) is not None:
-                pool.close()
-
-    def _find(self, until: float) -> Way:
+    def _look(self, until: float) -> Way:
         api = self._api
         headers: dict[str, str] = {}
         api.update_params_for_auth(headers, None, ["BearerToken"], "", "", None)
         if config.credentials(api) != self._files:  # a plugin brought other certificates
             self._files = config.credentials(api)
             api.rest_client = type(api.rest_client)(api.configuration)
+            self._connections = None
         host, manager = api.configuration.host.rstrip("/"), api.rest_client.pool_manager
         pool, url = manager.connection_from_url(host), urlsplit(host)
         proxy = getattr(manager, "proxy", None)
@@ -78,8 +79,9 @@ class Access:
         headers |= {"Host": url.netloc.rpartition("@")[2], "Accept": "application/json"}
         headers |= {"Accept-Encoding": "identity", "User-Agent": "kubeedge-tx"}
         lines = "".join(f"{name}: {_one_line(value)}\r\n" for name, value in headers.items())
-        connections = Connections(pool, tunnel=tunnel)
-        return Way(connections, prefix.encode(), lines.encode("latin-1"), until)
+        if self._connections is None:
+            self._connections = Connections(pool, tunnel=tunnel)
+        return Way(self._connections, prefix.encode(), lines.encode("latin-1"), until)
 
 
 def _one_line(value: str) -> str:

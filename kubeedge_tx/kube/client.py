@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -23,14 +22,14 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import ResourceType
 from kubeedge_tx.errors import ConfigError, KubeError
 from kubeedge_tx.kube import config
-from kubeedge_tx.kube.access import Access, Way
-from kubeedge_tx.kube.connection import Answer, NoAnswer, NotSent, Request, Stream
+from kubeedge_tx.kube.access import Access
+from kubeedge_tx.kube.caller import Call, Caller, Reply, read
+from kubeedge_tx.kube.connection import NoAnswer, NotSent, Stream
 from kubeedge_tx.kube.interfaces import JSON_PATCH, MERGE_PATCH, IKubeClient
 from kubeedge_tx.kube.lanes import Lanes
 from kubeedge_tx.kube.watch import Feed, WatchThread
 
 RETRIES: Final = 3
-READ_SECONDS: Final = 30.0
 PAGE_SIZE: Final = 500
 STOP_SECONDS: Final = 8.0
 """How long a stop waits for calls under way."""
@@ -38,37 +37,6 @@ RELOAD_SECONDS: Final = 10.0
 """Credentials that the server refuses are read again at most this often."""
 
 _encoder: Final = msgspec.json.Encoder()
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    method: str
-    path: str
-    """With the query, if there is one."""
-    headers: str
-    """Lines besides those that every request has."""
-    body: bytes
-    repeatable: bool
-    """Whether doing it twice is the same as doing it once."""
-
-    @property
-    def where(self) -> str:
-        """The path, for people."""
-        return self.path.partition("?")[0]
-
-    def request(self, way: Way) -> Request:
-        """Write it down as bytes."""
-        method, path, headers = (part.encode() for part in (self.method, self.path, self.headers))
-        line = b"%b %b%b HTTP/1.1\r\n" % (method, way.prefix, path)
-        length = b"Content-Length: %d\r\n\r\n" % len(self.body)
-        return Request(b"".join((line, way.head, headers, length, self.body)), self.repeatable)
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    answer: Answer
-    value: Any
-    """What its body says, if it is JSON."""
 
 
 @implementer(IKubeClient)
@@ -95,23 +63,24 @@ class KubeClient(Service):
     ) -> None:
         self._reactor = reactor
         self._random = random
-        self._load = partial(config.load, kubeconfig, connections=pool_size + watches)
-        self._calls = _pool(pool_size, "kube-calls")
-        self._lanes: Lanes[_Call, _Reply] = Lanes(reactor, self._calls, self._do_all, self._quiet)
+        self._load = partial(config.load, kubeconfig)
+        self._blocking = _pool(pool_size, "kube-connects")
+        self._callers = [Caller(reactor, self._blocking, self._who) for _ in range(pool_size)]
+        self._lanes: Lanes[Call, Reply] = Lanes(
+            reactor, [caller.do for caller in self._callers], self._quiet
+        )
         self._watching = _pool(watches, "kube-watches")
         self._watches = 0
         self._under_way = 0
         self._idle: Deferred[None] | None = None
         self._access: Access | None = None
-        self._retired: list[Access] = []
         self._loaded_at = 0.0
         self.outcomes: dict[tuple[str, int], int] = {}
         """Attempts, by method and HTTP status; 0 without an answer. Watches aside."""
 
     def ca_pem(self) -> Deferred[str]:
         """Read the API server's CA: what edges hand to pods; empty if it is the system's."""
-        assert self._access is not None, "not started"
-        return deferToThreadPool(self._reactor, self._calls, self._access.authority)
+        return deferToThreadPool(self._reactor, self._blocking, self._who().authority)
 
     def startService(self) -> Deferred[None]:
         """Start the threads and read the credentials.
@@ -129,17 +98,17 @@ class KubeClient(Service):
 
     async def _start(self) -> None:
         try:
-            self._adopt(await deferToThreadPool(self._reactor, self._calls, self._load))
+            self._adopt(await deferToThreadPool(self._reactor, self._blocking, self._load))
         except BaseException:
             self._stop_threads()
             raise
 
     def _start_threads(self) -> None:
-        self._calls.start()
+        self._blocking.start()
         self._watching.start()
 
     def _stop_threads(self) -> None:
-        for pool in (self._calls, self._watching):
+        for pool in (self._blocking, self._watching):
             if pool.started:
                 pool.stop()
 
@@ -158,8 +127,8 @@ class KubeClient(Service):
             )
         else:  # joining a thread that hangs would hang the process
             self._stop_threads()
-        self._retire()
-        self._close_retired()
+        for caller in self._callers:
+            caller.close()
 
     # What the interface promises
 
@@ -299,7 +268,7 @@ class KubeClient(Service):
         return Deferred.fromCoroutine(self._watch(call, thread, opener, feed)), thread.stop
 
     async def _watch(
-        self, call: _Call, thread: WatchThread, opener: Callable[[], Any], feed: Feed
+        self, call: Call, thread: WatchThread, opener: Callable[[], Any], feed: Feed
     ) -> None:
         try:
             await thread.run(opener, feed)
@@ -366,7 +335,7 @@ class KubeClient(Service):
         content_type: str = "application/json",
         as_node: str = "",
         repeatable: bool = True,
-    ) -> _Call:
+    ) -> Call:
         headers = ""
         if body is not None:
             headers = f"Content-Type: {content_type}\r\n"
@@ -378,9 +347,9 @@ class KubeClient(Service):
             headers += "Impersonate-Group: system:nodes\r\n"
         if given := {name: value for name, value in query.items() if value}:
             path += "?" + urlencode(given)
-        return _Call(method, path, headers, body or b"", repeatable)
+        return Call(method, path, headers, body or b"", repeatable)
 
-    async def _attempts(self, call: _Call) -> dict[str, Any]:
+    async def _attempts(self, call: Call) -> dict[str, Any]:
         """Do a call, again if it is worth it and cannot do harm."""
         for attempt in range(RETRIES + 1):
             error, again = await self._attempt(call)
@@ -393,7 +362,7 @@ class KubeClient(Service):
             await deferLater(self._reactor, (error.retry_after or 0.0) + delay)
         raise AssertionError("unreachable")
 
-    async def _attempt(self, call: _Call) -> tuple[dict[str, Any] | KubeError, bool]:
+    async def _attempt(self, call: Call) -> tuple[dict[str, Any] | KubeError, bool]:
         """Do a call once; returns the value, or the error and whether to try again."""
         what = f"{call.method} {call.where}"
         if not self.running or self._access is None:
@@ -427,31 +396,24 @@ class KubeClient(Service):
             return False
         self._loaded_at = now
         try:
-            self._adopt(await deferToThreadPool(self._reactor, self._calls, self._load))
+            self._adopt(await deferToThreadPool(self._reactor, self._blocking, self._load))
         except ConfigError as error:
             self._log.warn("cannot read credentials again: {error}", error=error)
             return False
         return True
 
     def _adopt(self, api: Any) -> None:
-        self._close_retired()  # threads may still use the one that retires now
-        self._retire()
         self._access = Access(api)
         self._loaded_at = self._reactor.seconds()
 
-    def _retire(self) -> None:
-        if self._access is not None:
-            self._retired.append(self._access)
-
-    def _close_retired(self) -> None:
-        retired, self._retired = self._retired, []
-        for access in retired:
-            access.close()
+    def _who(self) -> Access:
+        assert self._access is not None, "not started"
+        return self._access
 
     @property
     def _is_busy(self) -> bool:
-        # A call that was given up still has its thread. To join that would be to wait for
-        # an answer which, of the embedded API, nobody can give meanwhile.
+        # A call that was given up goes on, perhaps in a thread that connects. To join that would
+        # be to wait for what, with the embedded API, nobody can do meanwhile.
         return bool(self._under_way or self._watches or self._lanes.is_busy)
 
     def _quiet(self) -> None:
@@ -462,20 +424,12 @@ class KubeClient(Service):
 
     # In threads
 
-    def _do_all(self, calls: Sequence[_Call]) -> Sequence[_Reply | Exception]:
-        assert self._access is not None, "not started"
-        way = self._access.way()
-        requests = [call.request(way) for call in calls]
-        results = way.connections.exchange(requests, READ_SECONDS)
-        return [_read(each) if isinstance(each, Answer) else each for each in results]
-
-    def _open(self, call: _Call, read_seconds: float) -> Stream:
-        assert self._access is not None, "not started"
-        way = self._access.way()
+    def _open(self, call: Call, read_seconds: float) -> Stream:
+        way = self._who().find()
         stream = way.connections.open(call.request(way), read_seconds)
         if stream.status >= 300:
             try:
-                reply = _read(stream.answer())
+                reply = read(stream.answer())
             finally:
                 stream.close()
             raise _refusal(f"watch {call.where}", reply)
@@ -493,14 +447,7 @@ def _pool(size: int, name: str) -> ThreadPool:
     return pool
 
 
-def _read(answer: Answer) -> _Reply:
-    try:
-        return _Reply(answer, msgspec.json.decode(answer.body))
-    except (msgspec.DecodeError, RecursionError):
-        return _Reply(answer, None)
-
-
-def _refusal(what: str, reply: _Reply) -> KubeError:
+def _refusal(what: str, reply: Reply) -> KubeError:
     status = reply.value if isinstance(reply.value, dict) else None
     code, text, reason = reply.answer.status, "", ""
     if status is not None:

@@ -8,14 +8,13 @@ from typing import Any
 from kubeedge_tx.errors import ConfigError
 
 
-def load(kubeconfig: Path | None, *, connections: int) -> Any:
+def load(kubeconfig: Path | None) -> Any:
     """Build an ``ApiClient`` of the official package; may run a credential plugin, so in a thread.
 
     The package is imported here: it is large, and only a process that talks to an API server
     should pay for it.
 
     :param kubeconfig: ``None`` for the service account of the pod we run in.
-    :param connections: how many to keep open, at least one per thread.
     :raises ConfigError: there is no usable configuration; names the file.
     """
     import yaml
@@ -24,7 +23,6 @@ def load(kubeconfig: Path | None, *, connections: int) -> Any:
     from kubernetes.config.config_exception import ConfigException
 
     configuration = client.Configuration()
-    configuration.connection_pool_maxsize = connections
     configuration.keep_alive = True  # a watch on a dead link must notice
     where = str(kubeconfig) if kubeconfig else "in-cluster configuration"
     try:
