@@ -221,6 +221,7 @@ class CloudCore(OrderedService):
             identity=f"{host.host_name()}-{uuid4().hex[:8]}",
             cloud_ip=addresses[0],
         )
+        figures.add_claims(metrics, claims)
         edge_controller = EdgeController(
             bus,
             messages,
@@ -267,7 +268,7 @@ class CloudCore(OrderedService):
                 nodes=informers[resources.NODES],
                 objects=[informers[kind] for kind in delivered],
                 wanted=wanted,
-                unconfirm=syncpoint.removed,
+                confirmations=syncpoint,
             )
             modules.append(sync_controller)
             figures.add_repairs(metrics, sync_controller)
@@ -338,8 +339,10 @@ class CloudCore(OrderedService):
             port=settings.port,
             wall_clock=time.time,
             doors=doors,
-            limits=settings.limits,
+            settings=settings,
         )
+        self._bounds.add("api-write-backlog", settings.write_backlog, lambda: server.backlog)
+        self._bounds.add("api-watch-history", settings.watch_history, lambda: server.history)
         self._stores.add(server.database)
         await self.start_child(server)
         self._ports["api"] = server.port

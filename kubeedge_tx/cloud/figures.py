@@ -7,6 +7,7 @@ from typing import Final
 
 from kubeedge_tx.cloud.cloudhub.keystore import Keys
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
+from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer
@@ -49,6 +50,25 @@ def add_sync(metrics: Metrics, syncpoint: SyncPoint) -> None:
         "kubeedge_cloudhub_sync_failures_total",
         "Records of confirmed versions that were refused or not answered; they are tried again.",
         read=lambda: float(syncpoint.failures),
+    )
+
+
+def add_claims(metrics: Metrics, claims: Claims) -> None:
+    """Which of several cloud processes speaks for a node, and what it costs to know."""
+    metrics.counter(
+        "kubeedge_session_marks_total",
+        "Patches of Nodes that said whose session speaks for them, one for each connection.",
+        read=lambda: float(claims.writes),
+    )
+    metrics.counter(
+        "kubeedge_session_looks_total",
+        "Nodes read to see whose they are, before something that another wrote is replaced.",
+        read=lambda: float(claims.looks),
+    )
+    metrics.counter(
+        "kubeedge_session_displaced_total",
+        "Times a node turned out to be connected to another cloud process.",
+        read=lambda: float(claims.losses),
     )
 
 
