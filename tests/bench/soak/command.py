@@ -72,7 +72,6 @@ def tell(report: Report, result: Result) -> None:
         for kind, count in sorted(result.writes.items()):
             report.add(f"objects {kind}", count, "times")
         report.add("reports of devices", result.reports, "")
-        report.add("of them overtaken, put right by the next", result.overtaken, "")
         report.add("lines of history judged", result.events, "")
         report.add("promises broken", len(result.broken), "", "0")
         if result.converged:

@@ -159,8 +159,11 @@ class Looks:
             if confirmed.get((node, held.uid), 0) < held.resource_version
         ]
 
-    async def not_shown(self, taken: dict[str, int]) -> dict[str, str]:
-        """Devices whose newest report the cluster does not show: sentence by key."""
+    async def not_shown(self, taken: dict[str, int]) -> list[str]:
+        """Devices whose newest report the cluster does not show.
+
+        :param taken: number of the newest that was taken of each.
+        """
         found = {}
         for each in await self._site.api.items(f"{API}/devicestatuses"):
             twins = (each.get("status") or {}).get("twins") or []
@@ -168,13 +171,13 @@ class Looks:
                 value = (twin.get("reported") or {}).get("value")
                 if twin["propertyName"] == "count" and value:
                     found[f"default/device/{each['metadata']['name']}"] = int(value)
-        behind = {}
+        behind = []
         for key, number in taken.items():
             shown = found.get(key, 0)
             if shown:
                 self._history.note(Event(where="shown", key=key, version=shown))
             if shown < number:
-                behind[key] = f"{key} has reported {number}, the cluster shows {shown}"
+                behind.append(f"{key} has reported {number}, the cluster shows {shown}")
         return behind
 
 

@@ -24,10 +24,6 @@ from tests.system.roles import Refused, pause, until
 
 REPORTS: Final = 4.0
 """Reports of devices a second."""
-LAG: Final = 75.0
-"""Seconds after which a device whose report was overtaken says a new one; an edge repeats what
-nobody has answered after a minute. See docs/delivery.rst,
-"What is not promised"."""
 SAMPLE: Final = 10.0
 """Seconds between two looks at memory."""
 TELL: Final = 10.0
@@ -49,8 +45,6 @@ class Result:
     writes: Counter[str] = field(default_factory=Counter)
     """What the driver asked the API for."""
     reports: int = 0
-    overtaken: int = 0
-    """Reports that an older one had replaced, and that the next put right."""
     events: int = 0
     """Lines of the history."""
     api_writes: int = 0
@@ -167,24 +161,13 @@ class Soak:
         result, safety = self._result, self._settings.safety
         healed = self._healed
         differences = ["nothing was looked at"]
-        lagging_since = 0.0
         told = healed
         while differences and time.monotonic() - healed < safety:
             try:
                 differences = await self._differences()
-                behind = {} if differences else await self._looks.not_shown(self._mappers.taken)
+                differences = differences or await self._looks.not_shown(self._mappers.taken)
             except (*UNREACHABLE, Refused) as error:
-                differences, behind = [f"the API: {error!r}"], {}
-            if not behind:
-                lagging_since = 0.0
-            elif not lagging_since:
-                lagging_since = time.monotonic()
-            elif time.monotonic() - lagging_since > LAG:
-                lagging_since = 0.0
-                for key in behind:
-                    result.overtaken += 1
-                    self._mappers.report(key)
-            differences += behind.values()
+                differences = [f"the API: {error!r}"]
             if differences and time.monotonic() - told > TELL:
                 told = time.monotonic()
                 self._tell(f"{told - healed:.0f} s after the heal: {spelled(differences)}")
