@@ -34,7 +34,7 @@ from kubeedge_tx.cloud.partitions import Partitions
 from kubeedge_tx.cloud.patience import patiently
 from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
-from kubeedge_tx.config.cloudcore import CloudCoreConfig
+from kubeedge_tx.config.cloudcore import RELOADABLE, CloudCoreConfig, Modules
 from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
@@ -74,7 +74,8 @@ class CloudCore(OrderedService):
         self._data_dir = data_dir
         self._ports: dict[str, int] = {}
         self._waiting_for: str | None = "the start"
-        self._tokens: JoinTokens | None = None
+        self._takers: dict[str, Callable[[Modules], None]] = {}
+        """By block of the configuration: how a part that has started takes a new one over."""
         self._looks: dict[str, Callable[[], Any]] = {}
         self._nodes: Callable[[tuple[str, ...]], dict[str, Any]] = lambda nodes: {}
         self.metrics = Metrics()
@@ -108,9 +109,9 @@ class CloudCore(OrderedService):
 
         The join token is looked at again, too: one that was deleted is made anew.
         """
-        if self._tokens is not None:
-            self._tokens.refresh(config.modules.cloud_hub.token_refresh_duration)
-        return {"modules.cloudHub.tokenRefreshDuration"}
+        for take in self._takers.values():
+            take(config.modules)
+        return {key for key in RELOADABLE if key.rpartition(".")[0] in self._takers}
 
     async def start_children(self) -> None:
         """Start all parts; each is built from what the ones before it found out."""
@@ -257,6 +258,12 @@ class CloudCore(OrderedService):
             )
             modules.append(device_controller)
             wanted = device_controller.downstream.wanted
+            self._takers["modules.deviceController"] = lambda modules: (
+                device_controller.reconfigure(
+                    report_window=modules.device_controller.report_window,
+                    deadband=modules.device_controller.deadband,
+                )
+            )
         if config.modules.sync_controller.enable:
             sync_controller = SyncController(
                 bus,
@@ -285,14 +292,14 @@ class CloudCore(OrderedService):
         for service in services:
             await self.start_child(service)
 
-        self._tokens = JoinTokens(
+        tokens = JoinTokens(
             reactor,
             keystore,
             keys.authority,
             refresh_hours=hub_config.token_refresh_duration,
             wall_clock=time.time,
         )
-        await self.start_child(self._tokens)
+        await self.start_child(tokens)
         expired = ExpiredNodes(
             reactor,
             client,
@@ -322,6 +329,16 @@ class CloudCore(OrderedService):
         with host.listening("modules.cloudHub.websocket.port"):
             await self.start_child(hub)
         self._ports["websocket"] = hub.port
+
+        def take(modules: Modules) -> None:
+            news = modules.cloud_hub
+            hub.reconfigure(news)
+            certificates.reconfigure(
+                signing_days=news.edge_cert_signing_duration, legacy=news.legacy_certificates
+            )
+            tokens.refresh(news.token_refresh_duration)
+
+        self._takers["modules.cloudHub"] = take
         self._waiting_for = None
 
     async def _find_api(self, doors: Doors) -> Path | None:

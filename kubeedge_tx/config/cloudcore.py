@@ -6,7 +6,7 @@ Keys that upstream does not have are marked *ours*.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, field
 
@@ -367,3 +367,21 @@ class CloudCoreConfig(Block, frozen=True, kw_only=True):
             "modules.router": modules.router.enable,
         }
         return [path for path, enabled in switched_on.items() if enabled]
+
+
+RELOADABLE: Final = frozenset(
+    {
+        "modules.cloudHub.ackWindow",
+        "modules.cloudHub.connectRate",
+        "modules.cloudHub.drainSeconds",
+        "modules.cloudHub.edgeCertSigningDuration",
+        "modules.cloudHub.keepaliveInterval",
+        "modules.cloudHub.legacyCertificates",
+        "modules.cloudHub.messageRate",
+        "modules.cloudHub.nodeLimit",
+        "modules.cloudHub.tokenRefreshDuration",
+        "modules.deviceController.deadband",
+        "modules.deviceController.reportWindow",
+    }
+)
+"""Keys that a cloud takes over while it runs, beside those of ``commonConfig.logging``."""

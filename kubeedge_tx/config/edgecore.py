@@ -6,7 +6,7 @@ Keys that upstream does not have are marked *ours*.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
@@ -448,3 +448,20 @@ def seconds(duration: str) -> float:
         else:
             unit += char
     return total
+
+
+RELOADABLE: Final = frozenset(
+    {
+        "modules.edgeHub.ackWindow",
+        "modules.edgeHub.heartbeat",
+        "modules.edgeHub.longestReconnectDelay",
+        "modules.edgeHub.messageBurst",
+        "modules.edgeHub.messageQPS",
+        "modules.edgeHub.token",
+        "modules.edgeHub.websocket.handshakeTimeout",
+        "modules.edgeHub.websocket.server",
+        "modules.edgeHub.websocket.writeDeadline",
+        "modules.metaManager.remoteQueryTimeout",
+    }
+)
+"""Keys that an edge takes over while it runs, beside those of ``commonConfig.logging``."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
+from kubeedge_tx.config import cloudcore, edgecore
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from kubeedge_tx.config.mqtt import MqttConfig
@@ -28,12 +29,16 @@ Configuration
 whole file with its defaults, ``--minconfig`` the keys that most people change, and
 ``keadm config validate FILE`` checks one. Keys and defaults are upstream's; *ours* marks those
 that upstream does not have. A key that does not exist is an error that names its path.
+*reload* marks keys that need no restart: SIGHUP, or ``systemctl reload`` (:ref:`reload`). What is
+connected keeps the rates and windows that it began with.
 """
 
+_LOGGING: Final = {"commonConfig.logging.level", "commonConfig.logging.levels"}
+
 _FILES: Final = (
-    ("cloudcore.yaml", CloudCoreConfig),
-    ("edgecore.yaml", EdgeCoreConfig),
-    ("mqtt.yaml", MqttConfig),
+    ("cloudcore.yaml", CloudCoreConfig, cloudcore.RELOADABLE | _LOGGING),
+    ("edgecore.yaml", EdgeCoreConfig, edgecore.RELOADABLE | _LOGGING),
+    ("mqtt.yaml", MqttConfig, _LOGGING),
 )
 
 
@@ -56,13 +61,13 @@ _EVERYWHERE: Final = {
 def render() -> str:
     """Write the reference."""
     parts = [_HEAD]
-    for title, form in _FILES:
+    for title, form, reloadable in _FILES:
         parts.append(f"\n{title}\n{'-' * len(title)}\n")
-        parts.extend(_block(form, ""))
+        parts.extend(_block(form, "", reloadable))
     return "\n".join(part.rstrip() for part in "\n".join(parts).splitlines()) + "\n"
 
 
-def _block(form: Any, path: str) -> Iterator[str]:
+def _block(form: Any, path: str, reloadable: Collection[str]) -> Iterator[str]:
     """Write a block's keys, then the blocks in it."""
     title = f"``{path}``" if path else ""
     if title:
@@ -76,13 +81,14 @@ def _block(form: Any, path: str) -> Iterator[str]:
         if inner is not None and _is_single(field.type):
             below.append((inner, where))
             continue
-        yield f"``{field.encode_name}`` ({_type(field.type)}{_default(field)})"
+        reload = "; *reload*" if where in reloadable else ""
+        yield f"``{field.encode_name}`` ({_type(field.type)}{_default(field)}{reload})"
         yield textwrap.indent(notes.get(field.name) or _plain(field, form), "   ")
         yield ""
         if inner is not None:
             below.append((inner, f"{where}[]"))
     for inner, where in below:
-        yield from _block(inner, where)
+        yield from _block(inner, where, reloadable)
 
 
 def _doc(form: Any) -> str:

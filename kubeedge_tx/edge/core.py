@@ -19,7 +19,7 @@ from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
 from kubeedge_tx.beehive.steady import steady_seconds
 from kubeedge_tx.config import host
-from kubeedge_tx.config.edgecore import EdgeCoreConfig
+from kubeedge_tx.config.edgecore import RELOADABLE, EdgeCoreConfig, Modules
 from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.edge import figures
 from kubeedge_tx.edge.children import Child, FileThreads
@@ -89,6 +89,8 @@ class EdgeCore(OrderedService):
         self._waiting_for: str | None = "the start"
         self._looks: dict[str, Callable[[], Any]] = {}
         self._certs: CertManager | None = None
+        self._take: Callable[[Modules], None] | None = None
+        """How the parts that have started take over other settings."""
         self.metrics = Metrics()
         self._stores = StoreHealth(self.metrics)
         self.node_name = config.modules.edged.hostname_override or host.host_name()
@@ -118,10 +120,13 @@ class EdgeCore(OrderedService):
         """Take over what can change while it runs; returns the paths of those keys.
 
         A new join token is used when there is no certificate to connect with.
+
+        :raises ConfigError: a server's address is none; nothing has changed.
         """
-        if self._certs is not None:
-            self._certs.use_token(config.modules.edge_hub.token)
-        return {"modules.edgeHub.token"}
+        if self._take is None:
+            return set()
+        self._take(config.modules)
+        return set(RELOADABLE)
 
     async def start_children(self) -> None:
         """Start all parts. The cloud is not waited for: pods start from the store alone."""
@@ -187,6 +192,14 @@ class EdgeCore(OrderedService):
             on_date=certificates.heard,
         )
         certificates.on_rotated = hub.reconnect
+
+        def take(modules: Modules) -> None:
+            hub.reconfigure(hub_settings(modules.edge_hub, self.node_name))
+            certificates.use_token(modules.edge_hub.token)
+            meta_manager.reconfigure(
+                remote_query_timeout=float(modules.meta_manager.remote_query_timeout)
+            )
+
         meta_manager = MetaManager(
             bus,
             messages,
@@ -196,6 +209,7 @@ class EdgeCore(OrderedService):
             now_ms=_now_ms,
             remote_query_timeout=float(modules.meta_manager.remote_query_timeout),
         )
+        self._take = take
         twin = DeviceTwin(
             bus,
             messages,
@@ -235,7 +249,7 @@ class EdgeCore(OrderedService):
             "connection": lambda: {
                 "up": hub.connected,
                 "connects": hub.connects,
-                "servers": modules.edge_hub.websocket.server.split(","),
+                "servers": hub.servers,
             },
             "certificate": certificates.state,
             "inboxes": bus.depths,

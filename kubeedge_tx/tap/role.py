@@ -84,8 +84,8 @@ class RoleOptions(usage.Options, Generic[C]):
         except ConfigError as error:
             raise SystemExit(f"kubeedge-tx: {error}") from None
 
-    def load(self) -> C:
-        """Read the file and lay the command line over it; returns what it was before.
+    def load(self) -> None:
+        """Read the file and lay the command line over it.
 
         :raises ConfigError: it cannot be used, and what there was stays.
         """
@@ -96,7 +96,6 @@ class RoleOptions(usage.Options, Generic[C]):
         except ConfigError:
             self.config = before
             raise
-        return before
 
     def set_levels(self, levels: logs.Levels) -> None:
         """Log from the levels on that are configured."""
@@ -144,7 +143,10 @@ class Role(Protocol):
         """The ports it listens on, by name."""
 
     def reload(self, config: Any) -> set[str]:
-        """Take over what can change while it runs; returns the paths of those keys."""
+        """Take over what can change while it runs; returns the paths of those keys.
+
+        :raises ConfigError: it cannot be used, and nothing of it is taken over.
+        """
 
 
 class RoleService(Service):
@@ -238,14 +240,16 @@ class RoleService(Service):
 
     def reload(self) -> None:
         """Read the configuration again and take over what can change while we run."""
+        before = self._options.config
         try:
-            before = self._options.load()
+            self._options.load()
+            taken = self._core.reload(self._options.config) if self._core is not None else set()
         except ConfigError as error:
+            self._options.config = before
             self._log.error("the configuration stays as it was: {error}", error=error)
             return
         self._options.set_levels(self._levels)
         changed = changed_keys(before, self._options.config)
-        taken = self._core.reload(self._options.config) if self._core is not None else set()
         taken |= {key for key in changed if key.startswith("commonConfig.logging")}
         self._log.info("read the configuration again; new: {keys}", keys=_listed(changed & taken))
         if changed - taken:

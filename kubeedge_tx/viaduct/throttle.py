@@ -28,6 +28,13 @@ class TokenBucket:
         self._tokens = float(burst)
         self._at = now
 
+    def limit(self, *, rate: float, burst: float, now: float) -> None:
+        """Go on with other limits; what is in the bucket stays, as far as it holds it."""
+        self._fill(now)
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = min(self._tokens, self._burst)
+
     def take(self, now: float) -> bool:
         """Take one token if there is one."""
         self._fill(now)

@@ -103,17 +103,18 @@ class EdgeCase(SynchronousTestCase):
             outbox=self.outbox,
             now_ms=self.now_ms,
         )
+        self.hub_settings = EdgeHubSettings(
+            node_name="edge-1",
+            servers=self.servers,
+            message_qps=self.qps,
+            message_burst=self.burst,
+        )
         self.hub = EdgeHub(
             self.clock,
             self.bus,
             self.messages,
             self.outbox,
-            settings=EdgeHubSettings(
-                node_name="edge-1",
-                servers=self.servers,
-                message_qps=self.qps,
-                message_burst=self.burst,
-            ),
+            settings=self.hub_settings,
             credentials=self.no_credentials,
             random=random.Random(1),
             dial=self.cloud.dial,

@@ -10,11 +10,13 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from kubeedge_tx.config import cloudcore, edgecore
 from kubeedge_tx.keadm import units
 from kubeedge_tx.keadm.places import Places, RoleName, system_dir
 from kubeedge_tx.keadm.service import twistd
@@ -103,29 +105,71 @@ class LogTests(MachineCase):
         self.assertEqual((log.stat().st_mode & 0o777, older.stat().st_mode & 0o777), (0o600,) * 2)
 
 
+def set_keys(tree: dict[str, Any], values: dict[str, Any]) -> list[str]:
+    """Set keys of a configuration by their paths; returns these in order."""
+    for path, value in values.items():
+        *parents, last = path.split(".")
+        block = tree
+        for parent in parents:
+            block = block.setdefault(parent, {})
+        block[last] = value
+    return sorted(values)
+
+
 class ReloadTests(MachineCase):
+    def config(self, folder: Path, name: str) -> tuple[Path, dict[str, Any]]:
+        """A role's configuration: its file, and what is in it."""
+        path = folder / "config" / f"{name}.yaml"
+        return path, yaml.safe_load(path.read_text())
+
+    def hang_up(self, folder: Path) -> None:
+        """Tell a role to read its configuration again."""
+        os.kill(json.loads((folder / "ready.json").read_text())["pid"], signal.SIGHUP)
+
+    def reload(self, folder: Path, config: str | dict[str, Any], said: str) -> str:
+        """Let a role read another configuration; returns its log once that has ``said``."""
+        (path,) = (folder / "config").glob("*.yaml")
+        (log,) = (folder / "log").glob("*.log")
+        path.write_text(config if isinstance(config, str) else yaml.safe_dump(config))
+        self.hang_up(folder)
+        return str(until(said, lambda: said in log.read_text() and log.read_text()))
+
+    def test_reload_edge(self) -> None:
+        """An edge takes other servers, rates and times; an address that is none changes nothing."""
+        self.assertEqual(self.join(self.start_cloud()).status, 0)
+        _, tree = self.config(self.edge_dir, "edgecore")
+        server = tree["modules"]["edgeHub"]["websocket"]["server"]
+        values: dict[str, Any] = {key: 7 for key in edgecore.RELOADABLE if "token" not in key}
+        values["modules.edgeHub.websocket.server"] = f"{server},:10000"
+        set_keys(tree, values)
+        written = self.reload(self.edge_dir, tree, "the configuration stays as it was: ")
+        self.assertIn("stays as it was: modules.edgeHub.websocket.server", written)
+        values["modules.edgeHub.websocket.server"] = f"127.0.0.1:1,{server}"
+        # its token was used, and removed from the file, by the edge itself
+        keys = sorted([*set_keys(tree, values), "modules.edgeHub.token"])
+        written = self.reload(self.edge_dir, tree, "read the configuration again")
+        self.assertIn(f"read the configuration again; new: {', '.join(keys)}\n", written)
+        self.assertNotIn("need a restart", written)
+        with urlopen(f"http://127.0.0.1:{self.ports(self.edge_dir)['metrics']}/debug") as answer:
+            connection = json.load(answer)["connection"]
+        self.assertEqual(connection["servers"], ["127.0.0.1:1", server])
+        self.assertTrue(connection["up"])
+
     def test_reload(self) -> None:
         """SIGHUP takes over what it can, names what it cannot, and refuses what is wrong."""
         self.start_cloud()
-        pid = json.loads((self.cloud_dir / "ready.json").read_text())["pid"]
-        config = self.cloud_dir / "config" / "cloudcore.yaml"
-        log = self.cloud_dir / "log" / "cloudcore.log"
-        tree = yaml.safe_load(config.read_text())
-
-        def reload(text: str, said: str) -> str:
-            config.write_text(text)
-            os.kill(pid, signal.SIGHUP)
-            return str(until(said, lambda: said in log.read_text() and log.read_text()))
-
-        reload("kind: CloudCore\nnonsense: 1\n", "the configuration stays as it was: nonsense")
+        config, tree = self.config(self.cloud_dir, "cloudcore")
+        wrong = "kind: CloudCore\nnonsense: 1\n"
+        self.reload(self.cloud_dir, wrong, "the configuration stays as it was: nonsense")
+        keys = set_keys(tree, {key: 2 for key in cloudcore.RELOADABLE if "legacy" not in key})
+        tree["modules"]["cloudHub"]["dnsNames"] = ["cloud.example"]
         tree["commonConfig"]["logging"] = {"levels": {"cloud.cloudhub": "debug"}}
-        tree["modules"]["cloudHub"]["nodeLimit"] = 7
-        tree["modules"]["cloudHub"]["tokenRefreshDuration"] = 24
-        written = reload(yaml.safe_dump(tree), "need a restart: modules.cloudHub.nodeLimit")
-        self.assertIn("new: commonConfig.logging.levels.cloud.cloudhub, modules.cloudHub.", written)
+        written = self.reload(self.cloud_dir, tree, "need a restart: modules.cloudHub.dnsNames\n")
+        keys = ["commonConfig.logging.levels.cloud.cloudhub", *keys]
+        self.assertIn(f"read the configuration again; new: {', '.join(keys)}\n", written)
         tree["commonConfig"]["logging"] = {"level": "error"}
         config.write_text(yaml.safe_dump(tree))
-        os.kill(pid, signal.SIGHUP)
+        self.hang_up(self.cloud_dir)
         # Nothing more is logged but errors; the state can be asked for all the same.
         port = self.ports()["metrics"]
         with urlopen(f"http://127.0.0.1:{port}/debug") as answer:

@@ -58,6 +58,15 @@ class TokenBucketTests(SynchronousTestCase):
         self.assertTrue(bucket.take(wait))
         self.assertFalse(bucket.take(wait))
 
+    def test_other_limits(self) -> None:
+        """Other limits count from then on; a smaller bucket does not keep what it cannot hold."""
+        bucket = TokenBucket(rate=1.0, burst=10.0)
+        bucket.limit(rate=2.0, burst=3.0, now=0.0)
+        self.assertEqual(sum(bucket.take(0.0) for _ in range(10)), 3)
+        bucket.limit(rate=4.0, burst=8.0, now=1.0)  # two came at the old rate
+        self.assertEqual(sum(bucket.take(1.0) for _ in range(10)), 2)
+        self.assertEqual(sum(bucket.take(2.0) for _ in range(10)), 4)
+
     def test_nonsense(self) -> None:
         """A rate of nothing is refused."""
         self.assertRaises(ValueError, TokenBucket, rate=0.0, burst=1.0)

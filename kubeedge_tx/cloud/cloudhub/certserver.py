@@ -80,7 +80,7 @@ class CertServer:
     ) -> None:
         self._reactor = reactor
         self._endpoint = TCP4ServerEndpoint(reactor, port, interface=interface)
-        issuer = Issuer(
+        self._issuer = issuer = Issuer(
             authority,
             x509.load_der_x509_certificate(server_pair.cert_der),
             signing_days=signing_days,
@@ -115,6 +115,11 @@ class CertServer:
     def stopService(self) -> Deferred[None]:
         """Stop listening and end the connections that are open."""
         return Deferred.fromCoroutine(self._stop())
+
+    def reconfigure(self, *, signing_days: int, legacy: bool) -> None:
+        """Issue from now on with another life, and for other edges."""
+        self._issuer.signing_days = signing_days
+        self._issuer.legacy = legacy
 
     def use(self, server_pair: KeyPair) -> None:
         """Show another server certificate to those who connect from now on."""

@@ -222,6 +222,15 @@ class CloudHub:
         add_traffic(metrics, self.traffic, sent="down", received="up")
         self.nodes_state = figures.state(self.sessions, self.dispatcher, self.clock)
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Take over limits and rates; what is open stays open, with the rates it began with."""
+        if settings.connect_rate != self._settings.connect_rate:
+            self._gate = Gate(rate=settings.connect_rate, now=self.clock.seconds())
+        self._settings = settings
+        self.sessions.limit = settings.node_limit
+        self.keepalive_seconds = float(settings.keepalive_interval)
+        self.message_rate = settings.message_rate
+
     # Service
 
     @property

@@ -111,9 +111,9 @@ class Issuer:
         self._revoked = revoked
         self._authority = authority
         self._cloud_names = {n for n in alternative_names(cloud) if not _is_loopback(n)}
-        self._signing_days = signing_days
+        self.signing_days = signing_days
         self._grace = timedelta(days=grace_days)
-        self._legacy = legacy
+        self.legacy = legacy
 
     def issue(self, asked: Asked, now: datetime) -> Issued:
         """Sign a request whose sender may have what it asks for.
@@ -132,7 +132,7 @@ class Issuer:
         node = self._check_request(request, asked)
         try:
             der = self._authority.sign_request(
-                asked.csr_der, now=now, days=self._signing_days, usages=usages
+                asked.csr_der, now=now, days=self.signing_days, usages=usages
             )
         except CertificateError as error:
             raise Refused(500, f"cannot sign: {error}") from None
@@ -156,7 +156,7 @@ class Issuer:
             identity = identify(certificate.subject)
         except CertificateError as error:
             raise Refused(401, str(error)) from None
-        if identity.legacy and not self._legacy:
+        if identity.legacy and not self.legacy:
             raise Refused(401, f"{what} names no node; old edges join again with a token")
         if not identity.may_be(node_header):
             raise Refused(
@@ -191,7 +191,7 @@ class Issuer:
             identity = identify(request.subject)
         except CertificateError as error:
             raise Refused(400, f"the certificate request cannot be granted: {error}") from None
-        if identity.legacy and not self._legacy:
+        if identity.legacy and not self.legacy:
             raise Refused(400, "the certificate request names no node: its CN is 'kubeedge.io'")
         if asked.certificate is not None and identity != identify(asked.certificate.subject):
             raise Refused(400, "the request's CN is another one than the client certificate's")

@@ -22,13 +22,13 @@ class SessionTable:
 
     Sessions are compared by identity: the end of an old one cannot hurt the new.
 
-    :param limit: nodes at once.
+    :param limit: nodes at once; may be changed, and ends no session.
     """
 
     _log = Logger()
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._sessions: dict[str, NodeSession] = {}
         self._replaced_at: dict[str, float] = {}
 
@@ -44,7 +44,7 @@ class SessionTable:
 
     def has_room(self, node: str) -> bool:
         """Whether the node may connect: it is connected already, or the limit allows."""
-        return node in self._sessions or len(self._sessions) < self._limit
+        return node in self._sessions or len(self._sessions) < self.limit
 
     def opened(self, session: NodeSession, now: float) -> NodeSession | None:
         """Make a session the node's own.

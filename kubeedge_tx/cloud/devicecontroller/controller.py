@@ -124,6 +124,11 @@ class DeviceController:
             ("reason",),
         )
 
+    def reconfigure(self, *, report_window: float, deadband: float) -> None:
+        """Write from now on at another pace, and leave out other changes."""
+        self._statuses.window = report_window
+        self._statuses.deadband = deadband
+
     async def started(self) -> None:
         """Begin once the informers are synced."""
         self._tasks.spawn("start of DeviceController", self._begin())

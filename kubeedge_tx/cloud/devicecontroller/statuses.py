@@ -126,8 +126,8 @@ class Statuses:
         self._confirm = confirm
         self._sessions = sessions
         self._now_ms = now_ms
-        self._window = window
-        self._deadband = deadband
+        self.window = window
+        self.deadband = deadband
         self._entries: dict[Key, _Entry] = {}
         self._workers = KeyedWorkers(PARALLEL)
         self._tasks = TaskSet()
@@ -202,7 +202,7 @@ class Statuses:
             entry.known = None
         entry.gone = meta.uid(status)
         # Its device may be gone as well, which we hear of in a moment.
-        entry.not_before = self._clock.seconds() + max(self._window, 1.0)
+        entry.not_before = self._clock.seconds() + max(self.window, 1.0)
         self._go_on(entry)
 
     def seen(self, device: Mapping[str, Any]) -> Seen:
@@ -255,7 +255,7 @@ class Statuses:
     def _plan(self, entry: _Entry) -> Plan:
         now = rfc3339(self._now_ms() / 1000)
         current = self._current(entry)
-        plan = make_plan(entry.key, current, entry.device, entry.draft, now, self._deadband)
+        plan = make_plan(entry.key, current, entry.device, entry.draft, now, self.deadband)
         if plan.verb is not Verb.NOTHING or entry.device is None:
             return plan
         entry.troubles.drop_solved(plan.new)
@@ -295,7 +295,7 @@ class Statuses:
             if plan.verb is Verb.NOTHING:
                 again = False
             else:
-                entry.not_before = self._clock.seconds() + self._window
+                entry.not_before = self._clock.seconds() + self.window
                 await self._write(entry, plan)
         finally:
             entry.writing = False
@@ -409,7 +409,7 @@ class Statuses:
             seconds=entry.retry,
             error=error,
         )
-        entry.not_before = self._clock.seconds() + max(entry.retry, self._window)
+        entry.not_before = self._clock.seconds() + max(entry.retry, self.window)
         entry.retry = min(entry.retry * 2, LAST_RETRY)
 
     async def _check_orphan(self, key: Key, owner: str) -> None:

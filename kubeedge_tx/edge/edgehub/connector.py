@@ -187,15 +187,23 @@ class Dialer:
     ) -> None:
         self._reactor = reactor
         self._messages = messages
-        self._settings = settings
         self._credentials = credentials
         self._traffic = traffic
-        self._servers = [_split(server) for server in settings.servers]
-        if not self._servers:
-            raise ConfigError("modules.edgeHub.websocket.server", "is empty; expected host:port")
-        self._turn = 0
         self._random = random
-        self._not_before: list[float] = [reactor.seconds()] * len(self._servers)
+        self.reconfigure(settings)
+
+    def reconfigure(self, settings: EdgeHubSettings) -> None:
+        """Dial from now on with other settings.
+
+        :raises ConfigError: no server, or one without a host name; nothing has changed.
+        """
+        servers = [_split(server) for server in settings.servers]
+        if not servers:
+            raise ConfigError("modules.edgeHub.websocket.server", "is empty; expected host:port")
+        self._settings = settings
+        self._servers = servers
+        self._turn = 0
+        self._not_before: list[float] = [self._reactor.seconds()] * len(servers)
 
     def wait(self) -> float:
         """Seconds until a server may be dialled; 0 if one may be now."""

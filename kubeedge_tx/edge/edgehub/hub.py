@@ -93,9 +93,10 @@ class EdgeHub:
         self._on_date = on_date
         self.traffic = Traffic()
         self._wait: Callable[[], float] = lambda: 0.0
+        self._dialer: Dialer | None = None
         if dial is None:
-            dialer = Dialer(reactor, messages, settings, credentials, self.traffic, random)
-            dial, self._wait = dialer.dial, dialer.wait
+            self._dialer = Dialer(reactor, messages, settings, credentials, self.traffic, random)
+            dial, self._wait = self._dialer.dial, self._dialer.wait
         self._dial = dial
         self._backoff = Backoff(
             random,
@@ -118,6 +119,24 @@ class EdgeHub:
         self._connected_at = 0.0
         self.connects = 0
         self.dropped = 0
+
+    def reconfigure(self, settings: EdgeHubSettings) -> None:
+        """Take over servers, pauses and rates; a connection that is open stays.
+
+        :raises ConfigError: a server's address is none; nothing has changed.
+        """
+        if self._dialer is not None and settings != self._settings:
+            self._dialer.reconfigure(settings)
+        self._settings = settings
+        self._backoff.limit = settings.longest_delay
+        self._bucket.limit(
+            rate=settings.message_qps, burst=settings.message_burst, now=self._reactor.seconds()
+        )
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """Whom it dials, in turn."""
+        return self._settings.servers
 
     @property
     def connected(self) -> bool:

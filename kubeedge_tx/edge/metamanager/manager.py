@@ -93,6 +93,10 @@ class MetaManager:
         self.repeats = 0
         self.refused = 0
 
+    def reconfigure(self, *, remote_query_timeout: float) -> None:
+        """Wait from now on so many seconds for an answer of the cloud."""
+        self._remote.timeout = remote_query_timeout
+
     @property
     def connected(self) -> bool:
         """Whether the cloud can be asked."""

@@ -48,7 +48,7 @@ class Remote:
         self._bus = bus
         self._messages = messages
         self._store = store
-        self._timeout = timeout
+        self.timeout = timeout
         self.connected = False
 
     async def ask(self, asked: Message) -> Outcome:
@@ -69,7 +69,7 @@ class Remote:
             content=asked.content,
         )
         try:
-            answer = await self._bus.send_sync(names.EDGEHUB, question, self._timeout)
+            answer = await self._bus.send_sync(names.EDGEHUB, question, self.timeout)
         except NoSuchModule as error:
             raise NotConnected(str(error)) from None
         if answer.route.source == names.EDGEHUB:  # it was never sent, or the link broke

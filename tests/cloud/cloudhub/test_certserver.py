@@ -79,6 +79,15 @@ class CertServerTests(TestCase):
         made = x509.load_der_x509_certificate(der)
         self.assertEqual(made.subject.rfc4514_string(), "CN=system:node:edge-1,O=system:nodes")
 
+    async def test_other_life(self) -> None:
+        """How long certificates live can change while it runs."""
+        csr, _key = edge_request()
+        self.server.reconfigure(signing_days=3, legacy=False)
+        code, der = await self.get("/edge.crt", body=csr, headers=self.bearer())
+        self.assertEqual(code, 200)
+        made = x509.load_der_x509_certificate(der)
+        self.assertEqual((made.not_valid_after_utc - self.now).days, 3)
+
     async def test_chunked_body(self) -> None:
         """The body may also come in chunks."""
         csr, _key = edge_request()

@@ -11,18 +11,19 @@ from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.viaduct.interfaces import IChannelUser
-from tests.cloud.cloudhub.hubcase import KUBE_CA, HubCase, configmap
+from tests.cloud.cloudhub.hubcase import KUBE_CA, HubCase, Settings, configmap
 
 
 class HandshakeTests(HubCase):
     """Who gets in, and what the others are told."""
 
     def refused(self, *why: str, **options: Any) -> None:
+        before = len(self.hub.sessions)
         link = self.dial(**options)
         text = str(self.failureResultOf(link.opening, HandshakeFailed).value)
         for part in why:
             self.assertIn(part, text)
-        self.assertEqual(len(self.hub.sessions), 0)
+        self.assertEqual(len(self.hub.sessions), before)
 
     def test_interfaces(self) -> None:
         """Hub and sessions keep to the interfaces."""
@@ -63,6 +64,32 @@ class HandshakeTests(HubCase):
             self.assertEqual(error.retry_after, wait)
         self.clock.advance(1.0)
         self.successResultOf(self.dial("edge-5").opening)
+
+    def test_other_limits_while_it_runs(self) -> None:
+        """Limits, rates and windows can change; who is connected stays, as it began."""
+        self.hub = self.make_hub(node_limit=1, legacy_certificates=True)
+        self.hub.start_ticking()
+        old = self.dial("edge-1")
+        self.refused("503", "limit of 1 nodes", node="edge-2")
+        self.hub.reconfigure(
+            Settings(
+                node_limit=3, connect_rate=1, keepalive_interval=10, ack_window=2, message_rate=7
+            )
+        )
+        self.refused("403", "legacyCertificates", certificate="")
+        for number in range(2, 4):
+            self.successResultOf(self.dial(f"edge-{number}").opening)
+        self.assertEqual([session.window for session in self.hub.sessions], [32, 2, 2])
+        self.assertEqual(self.hub.message_rate, 7)
+        self.refused("503", "limit of 3 nodes", node="edge-4")
+        for _ in range(2):  # five at once: two that are in, one too many, and these
+            self.refused("503", "limit of 3 nodes", node="edge-4")
+        self.refused("503", "busy; try again", node="edge-4")
+        self.pass_time(11)
+        self.assertEqual([session.node for session in self.hub.sessions], ["edge-1"])
+        self.hub.reconfigure(Settings(node_limit=1))
+        self.assertEqual(self.seen(old.user), [])
+        self.assertIsNotNone(self.hub.sessions.get("edge-1"))
 
     def test_node_limit(self) -> None:
         """One node too many is refused; a node that is connected may connect anew."""

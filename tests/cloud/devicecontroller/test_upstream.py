@@ -357,7 +357,11 @@ class WriteTests(UpstreamCase):
 
 
 class DeadbandTests(UpstreamCase):
-    deadband = 0.5
+    deadband = 3.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.controller.reconfigure(report_window=1.0, deadband=0.5)
 
     def test_small_changes(self) -> None:
         """Small changes of a number are confirmed and not written, until they add up."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -284,6 +285,21 @@ class DialTests(TestCase):
         near = User()
         with self.assertRaises(ConnectError):
             await dialer.dial(near)
+        channel = await dialer.dial(near)
+        channel.close()
+        await near.over
+        await far.over
+
+    async def test_other_servers(self) -> None:
+        """Other servers are dialled from then on; what is no address changes nothing."""
+        far = User()
+        port = await self.listen(lambda _: far, ("127.0.0.1",))
+        dialer = self.dialer("127.0.0.1:1")
+        settings = EdgeHubSettings(node_name="edge-1", servers=(f"127.0.0.1:{port}",))
+        dialer.reconfigure(settings)
+        with self.assertRaises(ConfigError):
+            dialer.reconfigure(replace(settings, servers=("https://host",)))
+        near = User()
         channel = await dialer.dial(near)
         channel.close()
         await near.over

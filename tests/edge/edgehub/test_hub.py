@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -38,6 +39,25 @@ class ConnectionTests(EdgeCase):
         self.assertEqual(self.keepalives(), 0)
         self.clock.pump([15] * 4)
         self.assertEqual(self.keepalives(), 4)
+
+    def test_other_rhythm(self) -> None:
+        """Another heartbeat counts from the next one on, and does not cost the connection."""
+        self.keepalives()
+        self.hub.reconfigure(replace(self.hub_settings, heartbeat=5.0))
+        self.clock.advance(15)
+        self.assertEqual(self.keepalives(), 1)
+        self.clock.pump([5] * 4)
+        self.assertEqual(self.keepalives(), 4)
+        self.assertEqual(self.hub.connects, 1)
+
+    def test_other_patience(self) -> None:
+        """Another limit of the pauses counts from the next pause on."""
+        self.hub.reconfigure(replace(self.hub_settings, longest_delay=3.0))
+        self.cloud.errors = [HandshakeFailed("503") for _ in range(20)]
+        self.cloud.channel.lose()
+        self.clock.pump([1] * 70)
+        self.settle()
+        self.assertTrue(self.hub.connected)
 
     def test_news(self) -> None:
         """The groups that care hear of the connection, in order."""
@@ -145,6 +165,16 @@ class OutboundTests(EdgeCase):
             self.assertEqual(len(self.cloud.channel.take()), 1)
         self.clock.advance(60)
         self.assertEqual(self.cloud.channel.take(), [])
+
+    def test_other_rate(self) -> None:
+        """Other limits of the outbox count at once, also for what waits."""
+        for n in range(20):
+            self.answer("insert", f"default/event/e{n}", {})
+        self.assertEqual(len(self.cloud.channel.take()), 3)
+        self.hub.reconfigure(replace(self.hub_settings, message_qps=5.0, message_burst=9.0))
+        for _ in range(4):
+            self.clock.advance(0.5)
+        self.assertIn(len(self.cloud.channel.take()), (9, 10))
 
     def test_acknowledgements_pass(self) -> None:
         """Acknowledgements and keepalives wait for no token."""

@@ -136,6 +136,18 @@ class QueryTests(RequestCase):
         self.assertEqual(kind, "error")
         self.assertIn("not connected", text)
 
+    def test_other_patience(self) -> None:
+        """How long an answer is waited for can change while it runs."""
+        self.meta.reconfigure(remote_query_timeout=5.0)
+        asked = self.ask("query", "default/configmap/app")
+        self.sent()
+        self.clock.advance(4)
+        self.settle()
+        self.assertNoResult(asked)
+        self.clock.advance(1)
+        self.settle()
+        self.assertEqual(self.read(self.successResultOf(asked))[0], "error")
+
     def test_no_answer(self) -> None:
         """After a minute the question has failed; the answer that comes then is kept."""
         asked = self.ask("query", "default/configmap/app")
