@@ -69,6 +69,7 @@ class KubernetesTests(SynchronousTestCase):
         )
         for kind in watched:
             self.assertLessEqual({"list", "watch"}, rights[f"{kind.group}/{kind.plural}"])
+        self.assertEqual(rights["/events"], {"get", "create", "update", "patch"})
         self.assertNotIn("delete", rights["/nodes"])
         cluster = {
             resource

@@ -98,11 +98,11 @@ class EventReports:
         await self._client.create(EVENTS, request.namespace, body, as_node=self._as(request))
 
     async def _find(self, request: Request) -> None:
-        """See that the event that is to be changed is the node's."""
-        found = await self._client.get(
-            EVENTS, request.namespace, request.name, as_node=self._as(request)
-        )
-        self._check(request, found)
+        """See that the event that is to be changed is the node's.
+
+        In our own name: to a node the API server gives no event to read.
+        """
+        self._check(request, await self._client.get(EVENTS, request.namespace, request.name))
 
     def _event(self, request: Request, event: Mapping[str, Any]) -> dict[str, Any]:
         """Complete an event: who tells it is not for the edge to say."""

@@ -527,6 +527,15 @@ class ImpersonationTests(EdgeControllerCase):
             calls, [("create", "", "edge-1"), ("patch", "", ""), ("patch", "status", "edge-1")]
         )
 
+    def test_an_event_is_looked_up_in_ours(self) -> None:
+        """The API server lets nodes write events, and read none."""
+        event = {"involvedObject": {"kind": "Node", "name": "edge-1"}}
+        self.kube.put(EVENTS, {"metadata": {"namespace": "default", "name": "e.1"}, **event})
+        body = {"event": event, "patchData": '{"count": 3}'}
+        self.say(from_edge("patch", "node/edge-1/default/event/e.1", body))
+        calls = [(call.verb, call.as_node) for call in self.kube.calls]
+        self.assertEqual(calls, [("get", ""), ("patch", "edge-1")])
+
 
 class OrderTests(EdgeControllerCase):
     def test_one_object_at_a_time(self) -> None:
