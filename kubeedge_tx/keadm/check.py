@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import urlsplit
 
 import click
 
+from kubeedge_tx.config.types import relocate
 from kubeedge_tx.keadm import install, joining, options, places, service, settings
+from kubeedge_tx.keadm.certificate import certificate
 from kubeedge_tx.keadm.install import bracketed, host_port
 from kubeedge_tx.keadm.places import KeadmError, Places
 from kubeedge_tx.keadm.probes import Result
@@ -71,8 +74,10 @@ def diagnose(here: Places, keys: dict[str, str | None], sets: tuple[str, ...] = 
     pid = service.pid_of(here)
     results = joining.probe(here, config, running=pid is not None)
     if here.record() is not None:
+        hub = config.modules.edge_hub
         results = [
-            *agent(here, pid, urlsplit(config.modules.edge_hub.http_server).netloc),
+            *agent(here, pid, urlsplit(hub.http_server).netloc),
+            certificate(relocate(hub.tls_cert_file, here.data_dir), time.time()),
             *results,
         ]
     return install.report(results)
@@ -91,8 +96,11 @@ def agent(here: Places, pid: int | None, cloud: str) -> list[Result]:
     status, text = service.status_page(here, "/readyz")
     if status != 200:
         return [Result("agent", "fail", f"process {pid}: {text.strip()}", "see its log")]
+    _, but, remark = text.strip().partition(", but ")
     return [
-        Result("agent", "ok", f"process {pid} is ready"),
+        Result("agent", "warn", f"process {pid} is ready, but {remark}")
+        if but
+        else Result("agent", "ok", f"process {pid} is ready"),
         Result("connection", "ok", f"to {cloud}")
         if service.is_connected(here)
         else Result(

@@ -10,7 +10,12 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from kubeedge_tx.keadm.certificate import certificate
+from kubeedge_tx.security.authority import Authority
 from kubeedge_tx.security.token import make_token
+from tests.fakes.certificates import edge_pair, real_now
 from tests.keadm.machine import EDGE_PORTS, Done, FakeCloud, MachineCase, until
 
 
@@ -228,3 +233,28 @@ class CloudProbeTests(MachineCase):
         self.assertEqual(done.status, 1)
         self.assertIn("FAIL there is a node edge-1 already", done.line("name free"))
         self.assertIn("kubectl delete node edge-1", done.output)
+
+
+class CertificateProbeTests(SynchronousTestCase):
+    """The certificate that an edge has."""
+
+    def test_each(self) -> None:
+        """None yet, a good one, one that has ended, one that ended long ago, and garbage."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        file = folder / "server.crt"
+        now = real_now().timestamp()
+        self.assertEqual(certificate(file, now).state, "skip")
+        pair = edge_pair(Authority.create(now=real_now()), days=10)
+        file.write_bytes(pair.cert_pem)
+        for days, state, words in (
+            (0, "ok", "in 10 days"),
+            (12, "warn", "2 days ago; it renews itself"),
+            (41, "fail", "31 days ago: too long ago"),
+        ):
+            found = certificate(file, now + days * 86_400)
+            self.assertEqual(found.state, state)
+            self.assertIn(words, found.text)
+        self.assertIn("keadm gettoken", found.advice)
+        file.write_bytes(b"garbage")
+        self.assertEqual(certificate(file, now).state, "fail")
