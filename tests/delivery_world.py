@@ -260,7 +260,7 @@ class Cloud:
             cluster_object_syncs=self.informers[CLUSTEROBJECTSYNCS],
             nodes=self.informers[NODES],
             objects=list(objects.values()),
-            unconfirm=self.syncpoint.removed,
+            confirmations=self.syncpoint,
         )
         self._services = [
             ModuleService(module, bus, messages)

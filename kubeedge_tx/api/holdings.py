@@ -30,6 +30,19 @@ class Holding(NamedTuple):
         return self.resource.partition("/")[0]
 
 
+class Confirmation(NamedTuple):
+    """What is known of one object that an edge has confirmed."""
+
+    namespace: str
+    """``null`` for cluster scope."""
+    uid: str
+    kind: str
+    """``Pod``."""
+    name: str
+    version: str | None
+    """``None`` if it has confirmed that the object is gone."""
+
+
 class Digest(msgspec.Struct, frozen=True):
     """What an edge says when it connects, and when it is asked for more."""
 

@@ -38,6 +38,7 @@ from kubeedge_tx.config.cloudcore import RELOADABLE, CloudCoreConfig, Modules
 from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.doors import Doors
@@ -79,6 +80,7 @@ class CloudCore(OrderedService):
         self._looks: dict[str, Callable[[], Any]] = {}
         self._nodes: Callable[[tuple[str, ...]], dict[str, Any]] = lambda nodes: {}
         self.metrics = Metrics()
+        self._bounds = Bounds(self.metrics)
         self._stores = StoreHealth(self.metrics)
 
     def ports(self) -> dict[str, int]:
@@ -287,6 +289,7 @@ class CloudCore(OrderedService):
             metrics=metrics,
         )
         await self.start_child(partitions)
+        figures.add_bounds(self._bounds, hub_config, bus, hub, edge_controller)
         services = [ModuleService(module, bus, messages) for module in modules]
         add_modules(metrics, services)
         for service in services:

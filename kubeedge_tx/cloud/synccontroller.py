@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from kubeedge_tx.api import meta
-from kubeedge_tx.api.holdings import UNCOUNTED, Digest, Holding, fingerprint
+from kubeedge_tx.api.holdings import UNCOUNTED, Confirmation, Digest, Holding, fingerprint
 from kubeedge_tx.api.resources import CLUSTEROBJECTSYNCS, NODES, OBJECTSYNCS
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
@@ -51,7 +51,16 @@ KubeEdge sends all as EdgeController, and its DeviceTwin never hears of a repair
 
 
 Wanted = Callable[[str, Mapping[str, Any]], bool]
-Unconfirm = Callable[[str, str, str], object]
+
+
+class Confirmations(Protocol):
+    """Who writes the records, and has what is not written yet."""
+
+    def removed(self, node: str, namespace: str, uid: str) -> object:
+        """Take back that a node has confirmed an object; ``null`` for cluster scope."""
+
+    def unwritten(self, node: str) -> Iterable[Confirmation]:
+        """All that a node has confirmed and no informer may tell yet."""
 
 
 class Key(NamedTuple):
@@ -112,8 +121,7 @@ class SyncController:
     :param clock: for the sweeps.
     :param wanted: tells whether a node should have an object that it has a record of; all of
         them if absent.
-    :param unconfirm: takes back that a node (first) has confirmed an object, of a namespace
-        (``null`` for cluster scope) and a uid.
+    :param confirmations: the writer of the records.
 
     ``repairs`` and ``removals`` count what was sent, ``collected`` the records deleted,
     ``lost`` the objects that edges had confirmed and had no more.
@@ -134,8 +142,8 @@ class SyncController:
         cluster_object_syncs: IInformer,
         nodes: IInformer,
         objects: Iterable[IInformer],
+        confirmations: Confirmations,
         wanted: Wanted | None = None,
-        unconfirm: Unconfirm = lambda _node, _namespace, _uid: None,
         sweep_seconds: float = SWEEP_SECONDS,
         parallel: int = PARALLEL,
     ) -> None:
@@ -150,7 +158,7 @@ class SyncController:
         self._by_kind = {each.kind.kind.lower(): each for each in self._objects}
         self._by_kind |= {each.kind.plural: each for each in self._objects}
         self._wanted = wanted or (lambda _node, _obj: True)
-        self._unconfirm = unconfirm
+        self._confirmations = confirmations
         self._sweep_seconds = sweep_seconds
         self._workers = KeyedWorkers(parallel)
         self._tasks = TaskSet()
@@ -158,6 +166,8 @@ class SyncController:
         self._pending: set[Key] = set()
         self._of_node: dict[str, set[Key]] = {}
         self._of_uid: dict[str, set[Key]] = {}
+        self._talkative: set[str] = set()
+        """Connected nodes that say what they have."""
         self.repairs = 0
         self.removals = 0
         self.collected = 0
@@ -178,8 +188,11 @@ class SyncController:
         if route.operation == names.DIGEST:
             await self._digest(route.resource.split("/")[1], message)
             return
-        if route.source == names.CLOUDHUB and route.operation == "connected":
-            await self._check(self._of_node.get(route.resource.removeprefix("node/"), ()))
+        if route.source == names.CLOUDHUB:
+            node = route.resource.removeprefix("node/")
+            self._talkative.discard(node)
+            if route.operation == "connected":
+                await self._check(self._of_node.get(node, ()))
 
     async def _begin(self) -> None:
         for informer in (*self._records.values(), self._nodes, *self._objects):
@@ -195,6 +208,8 @@ class SyncController:
             everything = set().union(*self._of_node.values())
             self._log.info("comparing all {count} records", count=len(everything))
             await self._check(everything)
+            for node in tuple(self._talkative):
+                await self._ask(node)
 
     # What happened
 
@@ -243,21 +258,19 @@ class SyncController:
         except (msgspec.DecodeError, RecursionError):
             self._log.warn("{node} sent a digest that is none", node=node)
             return
+        self._talkative.add(node)
         records = self._confirmed(node)
         if said.holdings is None:
-            ours = (
-                (key.namespace or CLUSTER, key.uid, version)
-                for key, (_, version) in records.items()
-            )
+            ours = ((each.namespace, each.uid, each.version or "") for each in records.values())
             if fingerprint(ours) != said.fingerprint:
                 await self._ask(node)
             return
         has = {each.uid: each for each in said.holdings}
-        for key, (kind, version) in records.items():
+        for key, confirmed in records.items():
             found = has.get(key.uid)
-            if found is None or meta.is_newer(version, found.version):
+            if found is None or meta.is_newer(confirmed.version or "", found.version):
                 await self._workers.submit(
-                    key, partial(self._restore, key, kind), f"restoring {key.name}"
+                    key, partial(self._restore, key, confirmed), f"restoring {key.name}"
                 )
         known = {key.uid for key in records}
         for each in said.holdings:
@@ -266,18 +279,33 @@ class SyncController:
                     (node, each.uid), partial(self._doubt, node, each), f"doubting {each.resource}"
                 )
 
-    def _confirmed(self, node: str) -> dict[Key, tuple[str, str]]:
-        """Kind and version of what a node has confirmed, as far as edges count it."""
+    def _confirmed(self, node: str) -> dict[Key, Confirmation]:
+        """What a node has confirmed, as far as edges count it."""
         confirmed = {}
         for key in self._of_node.get(node, ()):
             record = self._records[not key.namespace].get(*key)
             if record is None:
                 continue
-            kind = str(meta.mapping(record, "spec").get("objectKind") or "").lower()
-            version = str(meta.mapping(record, "status").get("objectResourceVersion") or "")
-            if version and kind not in UNCOUNTED:
-                confirmed[key] = kind, version
-        return confirmed
+            spec = meta.mapping(record, "spec")
+            confirmed[key] = Confirmation(
+                key.namespace or CLUSTER,
+                key.uid,
+                str(spec.get("objectKind") or ""),
+                str(spec.get("objectName") or ""),
+                str(meta.mapping(record, "status").get("objectResourceVersion") or ""),
+            )
+        for each in self._confirmations.unwritten(node):
+            namespace = "" if each.namespace == CLUSTER else each.namespace
+            key = Key(namespace, f"{node}.{each.uid}")
+            if each.version is None:
+                confirmed.pop(key, None)
+            elif key not in confirmed or meta.is_newer(each.version, confirmed[key].version or ""):
+                confirmed[key] = each
+        return {
+            key: each
+            for key, each in confirmed.items()
+            if each.version and each.kind.lower() not in UNCOUNTED
+        }
 
     async def _ask(self, node: str) -> None:
         await self._bus.send(
@@ -291,15 +319,12 @@ class SyncController:
             ),
         )
 
-    async def _restore(self, key: Key, kind: str) -> None:
+    async def _restore(self, key: Key, confirmed: Confirmation) -> None:
         """Send an object again that the node had confirmed and has lost."""
-        record = self._records[not key.namespace].get(*key)
-        if record is None:
-            return
         self.lost += 1
-        name = str(meta.mapping(record, "spec").get("objectName") or "")
-        self._unconfirm(key.node, key.namespace or CLUSTER, key.uid)
-        informer = self._by_kind.get(kind)
+        self._confirmations.removed(key.node, confirmed.namespace, key.uid)
+        informer = self._by_kind.get(confirmed.kind.lower())
+        name = confirmed.name
         if informer is None or not name:
             return
         try:

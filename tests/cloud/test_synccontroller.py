@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from kubeedge_tx.api.holdings import Holding, digest
+from kubeedge_tx.api.holdings import Confirmation, Holding, digest
 from kubeedge_tx.api.resources import (
     CLUSTEROBJECTSYNCS,
     CONFIGMAPS,
@@ -34,6 +34,7 @@ class SyncControllerTests(SynchronousTestCase):
         self.running = False
         self.wanted: Wanted | None = None
         self.unconfirmed: list[tuple[str, ...]] = []
+        self.confirmed: list[Confirmation] = []
 
     def start(self) -> None:
         self.pods = self.kube.informer(PODS)
@@ -48,10 +49,16 @@ class SyncControllerTests(SynchronousTestCase):
             nodes=nodes,
             objects=[self.pods, self.kube.informer(CONFIGMAPS), self.kube.informer(DEVICES), nodes],
             wanted=self.wanted,
-            unconfirm=lambda *about: self.unconfirmed.append(about),
+            confirmations=self,
         )
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))
+
+    def removed(self, node: str, namespace: str, uid: str) -> None:
+        self.unconfirmed.append((node, namespace, uid))
+
+    def unwritten(self, node: str) -> list[Confirmation]:
+        return self.confirmed
 
     def run_now(self, coroutine: Any) -> Any:
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
@@ -132,6 +139,33 @@ class SyncControllerTests(SynchronousTestCase):
             [("edge-1", "default", "uid-old"), ("edge-1", "default", "uid-web")],
         )
         self.assertEqual(self.controller.lost, 2)
+
+    def test_lost_before_it_was_recorded(self) -> None:
+        """So is what it has confirmed a moment ago, and no record tells yet."""
+        for name in ("web", "gone"):
+            self.record(self.kube.put(PODS, pod(name)), "1")
+        version = self.kube.put(PODS, pod("web"))["metadata"]["resourceVersion"]
+        self.start()
+        self.confirmed = [
+            Confirmation("default", "uid-web", "Pod", "web", version),
+            Confirmation("default", "uid-gone", "Pod", "gone", None),
+        ]
+        self.assertEqual(self.say(Holding("default/pod/web", "uid-web", version), full=False), [])
+        self.assertEqual(
+            self.say(Holding("default/pod/web", "uid-web", "1")),
+            ["update node/edge-1/default/pod/web"],
+        )
+
+    def test_asked_again(self) -> None:
+        """Each sweep also asks the edges that tell, while they are connected."""
+        self.start()
+        self.assertEqual(self.say(full=False), [])
+        self.clock.advance(3600)
+        self.assertEqual(self.bus.brief(), ["digest node/edge-1/digest"])
+        self.bus.take()
+        self.run_now(self.controller.handle(connected("edge-1")))
+        self.clock.advance(3600)
+        self.assertEqual(self.bus.brief(), [])
 
     def test_objects_of_the_past(self) -> None:
         """What an edge has from an old backup and the cluster has not is taken from it."""

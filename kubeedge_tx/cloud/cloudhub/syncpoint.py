@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from zope.interface import Interface, implementer
 
 from kubeedge_tx.api import meta
+from kubeedge_tx.api.holdings import Confirmation
 from kubeedge_tx.api.meta import is_newer
 from kubeedge_tx.api.resources import CLUSTEROBJECTSYNCS, OBJECTSYNCS, ResourceType
 from kubeedge_tx.beehive.route import CLUSTER
@@ -64,6 +65,9 @@ class ISyncPoint(Interface):
     def removed(node: str, namespace: str, uid: str) -> None:
         """Remove a record: the object is no longer on the node."""
 
+    def unwritten(node: str) -> list[Confirmation]:
+        """All that a node has confirmed and the informers may not yet tell."""
+
     def forget(node: str) -> None:
         """Write nothing more for a node: it is deleted."""
 
@@ -107,6 +111,10 @@ class _Record:
         self.backoff = 0.0
 
     @property
+    def node(self) -> str:
+        return self.name.rpartition(".")[0]
+
+    @property
     def dirty(self) -> bool:
         return self.version != self.written
 
@@ -146,6 +154,7 @@ class SyncPoint:
         self._linger = linger
         self._parallel = parallel
         self._records: dict[Key, _Record] = {}
+        self._of_node: dict[str, set[Key]] = {}
         self._waiting: list[tuple[float, Key]] = []
         self._ready: deque[Key] = deque()
         self._active = 0
@@ -203,10 +212,23 @@ class SyncPoint:
         record.version = None
         self._schedule(key, record)
 
+    def unwritten(self, node: str) -> list[Confirmation]:
+        found = ((key, self._records[key]) for key in self._of_node.get(node, ()))
+        return [
+            Confirmation(
+                key[0] or CLUSTER,
+                record.name.rpartition(".")[2],
+                record.kind,
+                record.object_name,
+                record.version,
+            )
+            for key, record in found
+        ]
+
     def forget(self, node: str) -> None:
-        for key, record in list(self._records.items()):
-            if record.name.rpartition(".")[0] == node and record.state != _WRITING:
-                del self._records[key]
+        for key in tuple(self._of_node.get(node, ())):
+            if self._records[key].state != _WRITING:
+                self._drop(key)
 
     def flush(self) -> Deferred[None]:
         done: Deferred[None] = Deferred()
@@ -249,7 +271,7 @@ class SyncPoint:
         if record is not None:
             record.exists = False
             if record.state == _IDLE:
-                del self._records[key]
+                self._drop(key)
 
     def _seen(self, obj: dict[str, Any]) -> None:
         key = _key(obj)
@@ -265,14 +287,14 @@ class SyncPoint:
         """
         seen = None if obj is None else _version(obj)
         if seen == record.version:
-            del self._records[key]
+            self._drop(key)
         elif (
             obj is not None
             and record.version is not None
             and is_newer(meta.resource_version(obj), record.revision)
         ):
             if is_newer(seen or "", record.version):
-                del self._records[key]
+                self._drop(key)
             else:
                 record.written = seen
                 self._schedule(key, record)
@@ -281,7 +303,17 @@ class SyncPoint:
         record = self._records.get(key)
         if record is None:
             record = self._records[key] = _Record(key)
+            self._of_node.setdefault(record.node, set()).add(key)
         return record
+
+    def _drop(self, key: Key) -> None:
+        record = self._records.pop(key, None)
+        if record is None:
+            return
+        keys = self._of_node[record.node]
+        keys.discard(key)
+        if not keys:
+            del self._of_node[record.node]
 
     def _schedule(self, key: Key, record: _Record) -> None:
         if record.state != _IDLE:
@@ -367,7 +399,7 @@ class SyncPoint:
                     object=record.object_name,
                     error=str(error),
                 )
-                self._records.pop(key, None)
+                self._drop(key)
                 return
             record.backoff = min(max(FIRST_BACKOFF, record.backoff * 2), LONGEST_BACKOFF)
             self._log.warn(
