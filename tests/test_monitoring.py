@@ -6,10 +6,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
+import msgspec
 import yaml
 
+from kubeedge_tx.config.cloudcore import CloudCoreConfig
+from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from tests.figures_page import families
 from tests.generated import ROOT
 from tests.keadm.machine import MachineCase
@@ -37,6 +41,17 @@ def _families(text: str) -> set[tuple[str, str, str]]:
     return {(name, kind, helps[name]) for name, kind in kinds}
 
 
+def _default(path: str) -> float:
+    """The default of a key of either role's configuration."""
+    for config in (CloudCoreConfig(), EdgeCoreConfig()):
+        found: Any = msgspec.to_builtins(config)
+        for step in path.split("."):
+            found = found.get(step) if isinstance(found, dict) else None
+        if found is not None:
+            return float(found)
+    raise AssertionError(f"there is no key {path}")
+
+
 class MonitoringTests(MachineCase):
     def test_figures_exist(self) -> None:
         """Each figure in them, and in the list of figures, is one that cloud or edge gives."""
@@ -54,9 +69,29 @@ class MonitoringTests(MachineCase):
             names = METRIC.findall(JOB.sub("", expression))
             self.assertTrue(names or expression.startswith("up{"), where)
             self.assertLessEqual(set(names), known, where)
+        self._bounds_are_listed(cloud + edge)
         self.assertGreater(self._days(cloud, "ca"), 36_000)
         self.assertGreater(self._days(cloud, "server"), 36_000)
         self.assertEqual(round(self._days(edge, "edge")), 365)
+
+    def _bounds_are_listed(self, text: str) -> None:
+        """What can grow is in the table of docs/operation.rst, with its key, and the reverse."""
+        page = (ROOT / "docs/operation.rst").read_text()
+        table = page.partition("What can grow")[2].partition("- **Connections**")[0]
+        listed = dict(re.findall(r"^``([\w-]+)`` +(.*?)  ", table, re.MULTILINE))
+        limits = dict(re.findall(r'^kubeedge_held_limit{what="(.*)"} (.*)$', text, re.MULTILINE))
+        held = re.findall(r'^kubeedge_held_items{what="(.*)"} (.*)$', text, re.MULTILINE)
+        self.assertEqual(set(listed), set(limits))
+        self.assertEqual(set(listed), {what for what, _ in held})
+        for what, number in held:
+            self.assertLessEqual(float(number), float(limits[what]), what)
+        for what, limit in listed.items():
+            key = re.match(r"``(modules\.[\w.]+)``", limit)
+            if key is None:
+                self.assertEqual(float(limit.split()[0]), float(limits[what]), what)
+            else:
+                default = _default(key.group(1)) * (3600 if key.group(1).endswith("Hours") else 1)
+                self.assertEqual(default, float(limits[what]), what)
 
     def _metrics(self, folder: Path) -> str:
         port = self.ports(folder)["metrics"]

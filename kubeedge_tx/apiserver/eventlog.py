@@ -16,8 +16,6 @@ from kubeedge_tx.apiserver.status import ApiError
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.errors import StoreError
 
-TTL_SECONDS: Final = 3600
-"""Source: kube-apiserver ``--event-ttl``."""
 _SWEEP_SECONDS: Final = 60.0
 _PER_SWEEP: Final = 1000
 
@@ -70,12 +68,16 @@ class EventRecorder:
 
 
 class EventExpiry:
-    """Removes events that are older than an hour."""
+    """Removes events that are old.
+
+    :param lifetime: seconds that one is kept.
+    """
 
     _log = Logger()
 
-    def __init__(self, verbs: Verbs, clock: IReactorTime) -> None:
+    def __init__(self, verbs: Verbs, clock: IReactorTime, lifetime: float) -> None:
         self._verbs = verbs
+        self._lifetime = lifetime
         self._loop = LoopingCall(self.sweep)
         self._loop.clock = clock
 
@@ -91,7 +93,7 @@ class EventExpiry:
     def sweep(self) -> None:
         """Remove what is too old now."""
         store = self._verbs.store
-        limit = self._verbs.now() - TTL_SECONDS
+        limit = self._verbs.now() - self._lifetime
         old = [item for item in store.shelf("events").all() if _last(item.obj) < limit]
         for item in old[:_PER_SWEEP]:
             if store.head("events", item.namespace, item.name) is item:

@@ -32,8 +32,6 @@ APPLY_PATCH: Final = "application/apply-patch+yaml"
 WATCH_SECONDS: Final = 1800
 """How long a watch lasts that does not say."""
 
-MAX_BACKLOG: Final = 10_000
-"""Writes waiting for the disk beyond which new ones are refused with 429."""
 _READING: Final = ("get", "list", "watch")
 
 Reply = Answer | Deferred[Answer] | None
@@ -44,11 +42,19 @@ class Handlers:
     """Answers resource requests.
 
     :param clock: ends watches in time.
+    :param write_backlog: writes waiting for the disk beyond which new ones are refused with 429.
     """
 
     def __init__(
-        self, verbs: Verbs, reviews: Reviews, renderer: Renderer, clock: IReactorTime
+        self,
+        verbs: Verbs,
+        reviews: Reviews,
+        renderer: Renderer,
+        clock: IReactorTime,
+        *,
+        write_backlog: int,
     ) -> None:
+        self._write_backlog = write_backlog
         self._verbs = verbs
         self._store = verbs.store
         self._deletion = Deletion(verbs)
@@ -72,7 +78,7 @@ class Handlers:
 
         :raises ApiError: the answer is that error.
         """
-        if call.target.verb not in _READING and self._store.backlog > MAX_BACKLOG:
+        if call.target.verb not in _READING and self._store.backlog > self._write_backlog:
             raise status.too_many_requests(
                 "the server has too many writes waiting for the disk; try again", 1
             )

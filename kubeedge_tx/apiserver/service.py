@@ -40,7 +40,6 @@ from kubeedge_tx.apiserver.store import ObjectStore
 from kubeedge_tx.apiserver.tokens import Tokens, load_key
 from kubeedge_tx.apiserver.verbs import Verbs
 from kubeedge_tx.config.cloudcore import ApiServer
-from kubeedge_tx.config.types import HttpLimits
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.observe.doors import Doors, Guarded
 from kubeedge_tx.observe.metrics import Metrics
@@ -76,10 +75,9 @@ class ApiServerService(Service):
     :param wall_clock: seconds since 1970.
     :param new_uid: makes UUIDs as text.
     :param new_suffix: makes ends of generated names.
-    :param max_events: how many events per resource a watch may lag behind.
     :param names: more names and addresses that the server's certificate is for.
     :param doors: where the listener's figures go; without, they are kept to itself.
-    :param limits: of the listener; by default those of the configuration.
+    :param settings: its block of the configuration, for its limits.
     """
 
     name = "apiserver"
@@ -95,10 +93,9 @@ class ApiServerService(Service):
         wall_clock: Callable[[], float],
         new_uid: Callable[[], str] = lambda: str(uuid.uuid4()),
         new_suffix: Callable[[], str] = random_suffix,
-        max_events: int = 10_000,
         names: Sequence[str] = (),
         doors: Doors | None = None,
-        limits: HttpLimits | None = None,
+        settings: ApiServer | None = None,
     ) -> None:
         self._reactor = reactor
         self._data_dir = data_dir
@@ -106,10 +103,10 @@ class ApiServerService(Service):
         self._wall_clock = wall_clock
         self._new_uid = new_uid
         self._new_suffix = new_suffix
-        self._max_events = max_events
         self._names = tuple(names)
-        self._limits = limits or ApiServer().limits
-        self._door = (doors or Doors(reactor, Metrics())).door("api", self._limits)
+        self._settings = settings or ApiServer()
+        self._door = (doors or Doors(reactor, Metrics())).door("api", self._settings.limits)
+        self._store: ObjectStore | None = None
         self.port = port
         """The port asked for; once started, the one that is bound."""
         self.kubeconfig = data_dir / "admin.kubeconfig"
@@ -124,6 +121,16 @@ class ApiServerService(Service):
         """Every object is in it; open once started."""
         self._stop_steps: list[Callable[[], Any]] = []
         self._ready = False
+
+    @property
+    def backlog(self) -> int:
+        """Writes that wait for the disk."""
+        return 0 if self._store is None else self._store.backlog
+
+    @property
+    def history(self) -> int:
+        """Changes of one kind that are remembered for watches: the most of any kind."""
+        return 0 if self._store is None else self._store.history
 
     def startService(self) -> Deferred[None]:
         """Fires when requests are served.
@@ -155,7 +162,7 @@ class ApiServerService(Service):
         server = self._server_pair(authority)
         await self.database.open()
         self._stop_steps.append(self.database.close)
-        store = ObjectStore(self.database, max_events=self._max_events)
+        store = self._store = ObjectStore(self.database, max_events=self._settings.watch_history)
         await store.load()
         self._stop_steps.append(store.when_idle)
         verbs = Verbs(
@@ -173,7 +180,7 @@ class ApiServerService(Service):
         namespaces = NamespaceKeeper(verbs, authority.cert_pem.decode(), self._reactor)
         await namespaces.start()
         self._stop_steps.append(lambda: Deferred.fromCoroutine(namespaces.stop()))
-        expiry = EventExpiry(verbs, self._reactor)
+        expiry = EventExpiry(verbs, self._reactor, self._settings.event_lifetime)
         for part in (
             Scheduler(verbs, index, self._reactor),
             NodeLife(verbs, self._reactor),
@@ -205,7 +212,13 @@ class ApiServerService(Service):
         authenticator = Authenticator(admin_token, tokens)
         authorizer = Authorizer(index)
         reviews = Reviews(verbs.store, self.registry, tokens, authenticator, authorizer)
-        handlers = Handlers(verbs, reviews, Renderer(self._wall_clock), self._reactor)
+        handlers = Handlers(
+            verbs,
+            reviews,
+            Renderer(self._wall_clock),
+            self._reactor,
+            write_backlog=self._settings.write_backlog,
+        )
         paths = Paths(
             self.registry,
             version=discovery.version(_own_version(), f"python{platform.python_version()}"),
@@ -213,7 +226,7 @@ class ApiServerService(Service):
             is_ready=lambda: self._ready,
         )
         resource = ApiResource(self.registry, authenticator, authorizer, handlers, paths)
-        site = ApiSite(resource, self._reactor, self._door, self._limits)
+        site = ApiSite(resource, self._reactor, self._door, self._settings.limits)
         self._stop_steps.append(lambda: Deferred.fromCoroutine(site.close_connections()))
         self._stop_steps.append(verbs.store.when_idle)  # what was accepted gets its answer
         self._stop_steps.append(handlers.end_watches)

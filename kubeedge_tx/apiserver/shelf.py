@@ -77,6 +77,11 @@ class Shelf:
         self._bytes = 0
         self._listeners: list[Listener] = []
 
+    @property
+    def history(self) -> int:
+        """How many events are remembered."""
+        return len(self._log)
+
     def get(self, namespace: str, name: str) -> Item | None:
         """Look one object up."""
         found = self.items.get(namespace)

@@ -132,6 +132,11 @@ class ObjectStore:
         """How many writes are not on disk yet."""
         return len(self._waiting) + len(self._writing)
 
+    @property
+    def history(self) -> int:
+        """How many changes of one resource are remembered for watches: the most of any."""
+        return max((shelf.history for shelf in self._shelves.values()), default=0)
+
     def when_idle(self) -> Deferred[None]:
         """Fires when no write is under way."""
         done: Deferred[None] = Deferred()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
 from kubeedge_tx.beehive.tasks import TaskSet
+
+BACKLOG: Final = 1024
+"""Jobs that may wait before those who bring more wait, too."""
 
 Work = Callable[[], Coroutine[Deferred[Any], Any, object]]
 
@@ -20,7 +23,7 @@ class KeyedWorkers:
     :param backlog: jobs waiting before :meth:`submit` makes its caller wait.
     """
 
-    def __init__(self, limit: int, backlog: int = 1024) -> None:
+    def __init__(self, limit: int, backlog: int = BACKLOG) -> None:
         self._limit = limit
         self._backlog = backlog
         self._queues: dict[Hashable, deque[tuple[str, Work]]] = {}

@@ -5,16 +5,43 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from kubeedge_tx.beehive.bus import INBOX_SIZE, MessageBus
+from kubeedge_tx.beehive.workers import BACKLOG
+from kubeedge_tx.cloud.cloudhub.dispatcher import MAX_QUESTIONS
+from kubeedge_tx.cloud.cloudhub.hub import CloudHub, Settings
 from kubeedge_tx.cloud.cloudhub.keystore import Keys
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
+from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.synccontroller import SyncController
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security.authority import load_certificate
 
 DAY: Final = 86_400.0
+
+
+def add_bounds(
+    bounds: Bounds, settings: Settings, bus: MessageBus, hub: CloudHub, controller: EdgeController
+) -> None:
+    """What the modules hold, and how much they would."""
+    queues = hub.dispatcher.queues
+    bounds.add("inbox", INBOX_SIZE, lambda: max(bus.depths().values(), default=0))
+    bounds.add("sessions", settings.node_limit, lambda: len(hub.sessions))
+    bounds.add(
+        "node-queue-objects",
+        settings.queue_objects,
+        lambda: max((queue.window.keys for queue in queues.values()), default=0),
+    )
+    bounds.add(
+        "node-queue-messages",
+        settings.queue_messages,
+        lambda: max((queue.plain_depth for queue in queues.values()), default=0),
+    )
+    bounds.add("questions", MAX_QUESTIONS, lambda: hub.dispatcher.questions)
+    bounds.add("edge-requests", BACKLOG, lambda: controller.requests)
 
 
 def add_certificates(metrics: Metrics, keys: Keys, wall_clock: Callable[[], float]) -> None:

@@ -40,6 +40,7 @@ from kubeedge_tx.edge.settings import (
     outbox_limits,
 )
 from kubeedge_tx.errors import ConfigError, ContainerError
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.figures import add_bus, add_modules
@@ -241,6 +242,8 @@ class EdgeCore(OrderedService):
             usage=lambda: self._usage(node),
         )
         add_bus(self.metrics, bus)
+        bounds = Bounds(self.metrics)
+        figures.add_bounds(bounds, bus, outbox, store)
         figures.add_hub(self.metrics, hub)
         figures.add_store(self.metrics, meta_manager, outbox)
         figures.add_certificate(self.metrics, certificates)
@@ -278,6 +281,7 @@ class EdgeCore(OrderedService):
             )
             present.append(events)
             figures.add_mqtt(self.metrics, events)
+            figures.add_eventbus_bounds(bounds, events)
         present += [edged, hub]
         services = [ModuleService(module, bus, messages) for module in present]
         add_modules(self.metrics, services)
@@ -290,6 +294,7 @@ class EdgeCore(OrderedService):
             if brokers.own is not None:
                 self._ports["mqtt"] = brokers.own.ports[0]
                 brokers.own.add_metrics(self.metrics)
+                brokers.own.add_bounds(bounds)
         self._waiting_for = None
 
     def _usage(self, node: NodeSettings) -> Usage:

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from kubeedge_tx.beehive.bus import INBOX_SIZE, MessageBus
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
 from kubeedge_tx.edge.edgehub.certificates import CertManager
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.eventbus.bus import EventBus
+from kubeedge_tx.edge.eventbus.outgoing import MOST_WAITING
 from kubeedge_tx.edge.metamanager.manager import MetaManager
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.figures import add_traffic
 from kubeedge_tx.observe.metrics import Metrics, Values
+from kubeedge_tx.store.meta import MAX_GONE, MetaStore
 from kubeedge_tx.store.outbox import FULL, OLD, Outbox
+
+
+def add_bounds(bounds: Bounds, bus: MessageBus, outbox: Outbox, meta: MetaStore) -> None:
+    """What an edge holds, and how much it would."""
+    limits = outbox.limits
+    bounds.add("inbox", INBOX_SIZE, lambda: max(bus.depths().values(), default=0))
+    bounds.add("outbox-messages", limits.max_messages, lambda: len(outbox))
+    bounds.add("outbox-bytes", limits.max_bytes, lambda: outbox.size_bytes)
+    bounds.add("outbox-seconds", limits.max_age_seconds, outbox.oldest_seconds)
+    bounds.add("gone-keys", MAX_GONE, lambda: meta.graves)
+
+
+def add_eventbus_bounds(bounds: Bounds, events: EventBus) -> None:
+    """What waits for the brokers."""
+    bounds.add("eventbus", MOST_WAITING, lambda: max(events.waiting().values(), default=0))
 
 
 def add_hub(metrics: Metrics, hub: EdgeHub) -> None:

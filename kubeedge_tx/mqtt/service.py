@@ -20,6 +20,7 @@ from kubeedge_tx.mqtt.links import TcpFactory, WebSocketFactory
 from kubeedge_tx.mqtt.passwords import Passwords
 from kubeedge_tx.mqtt.reasons import BAD_USER_NAME_OR_PASSWORD, NOT_AUTHORIZED
 from kubeedge_tx.mqtt.server import Credentials, MqttServer, Refusal, ServerLimits, Store
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.metrics import Metrics, Values
 
 BACKLOG: Final = 1024
@@ -157,6 +158,7 @@ class MqttService:
         server_limits: ServerLimits | None = None,
     ) -> None:
         self._reactor = reactor
+        self._limits = limits
         self._listeners = listeners
         self._doorkeeper = doorkeeper
         self._ports: list[Any] = []
@@ -308,6 +310,13 @@ class MqttService:
             "Writes of MQTT state that did not reach the disk.",
             read=lambda: float(server.store_failures),
         )
+
+    def add_bounds(self, bounds: Bounds) -> None:
+        """Show what the broker holds, and how much it would."""
+        broker, limits = self.server.broker, self._limits
+        bounds.add("mqtt-connections", limits.max_connections, lambda: self.server.links)
+        bounds.add("mqtt-sessions", limits.max_sessions, lambda: len(broker.sessions))
+        bounds.add("mqtt-retained", limits.max_retained_messages, lambda: len(broker.retained))
 
 
 def _by(counters: Counters, **names: str) -> Values:

@@ -161,6 +161,11 @@ class MetaStore:
         """Tell whether what was deleted under a key was in this state or a later one."""
         return key in self._gone and not state.is_after(self._gone[key])
 
+    @property
+    def graves(self) -> int:
+        """How many deleted keys are remembered."""
+        return len(self._gone)
+
     def holdings(self) -> list[Holding]:
         """All objects of the cluster that are here."""
         found = (

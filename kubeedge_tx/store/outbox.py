@@ -88,7 +88,7 @@ class Outbox:
         self._steady_ms = now_ms
         self._before_ms = -now_ms()
         """What the outbox's clock had when this process's began."""
-        self._limits = limits or OutboxLimits()
+        self.limits = limits or OutboxLimits()
         self._rows: dict[str, _Row] = {}
         self._by_key: dict[str, str] = {}
         self._lanes: dict[int, dict[str, None]] = {CONTROL: {}, STATE: {}, BULK: {}}
@@ -264,7 +264,7 @@ class Outbox:
         if not self._rows:
             return
         now = self._now_ms()
-        before = now - int(self._limits.max_age_seconds * 1000)
+        before = now - int(self.limits.max_age_seconds * 1000)
         old = [row.id for row in self._rows.values() if row.created_ms < before]
 
         def work(cursor: sqlite3.Cursor) -> dict[str, tuple[int, int]]:
@@ -280,12 +280,12 @@ class Outbox:
         self._log.warn(
             "{count} messages to the cloud were given up: older than {seconds:g} s",
             count=len(old),
-            seconds=self._limits.max_age_seconds,
+            seconds=self.limits.max_age_seconds,
         )
 
     def _victims(self, size: int, key: str | None) -> list[str]:
         """Choose what to give up for a new message: the least important, oldest first."""
-        limits = self._limits
+        limits = self.limits
         if size > limits.max_bytes:
             self._refuse(size)
         replaced = self._rows.get(self._by_key.get(key, "")) if key is not None else None
@@ -313,7 +313,7 @@ class Outbox:
     def _refuse(self, size: int) -> NoReturn:
         raise StoreError(
             f"{self._database.path}: a message of {size} bytes does not fit the outbox "
-            f"({self._limits.max_bytes} bytes)"
+            f"({self.limits.max_bytes} bytes)"
         )
 
     def _keep(self, row: _Row) -> None:

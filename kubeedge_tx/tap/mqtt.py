@@ -24,6 +24,7 @@ from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.mqtt.service import Doorkeeper, Listener, MqttService
 from kubeedge_tx.mqtt.settings import broker_limits, server_limits
+from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.doors import Doors
 from kubeedge_tx.observe.httpd import StatusServer
@@ -151,6 +152,7 @@ class MqttCore(OrderedService):
         )
         await self.start_child(broker)
         broker.add_metrics(self.metrics)
+        broker.add_bounds(Bounds(self.metrics))
         for at, port in enumerate(broker.ports):
             self._ports[f"mqtt-{at + 1}" if at else "mqtt"] = port
         self._ports["metrics"] = status.port

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 import kubeedge_tx.api
 from kubeedge_tx.apiserver.service import ApiServerService
+from kubeedge_tx.config.cloudcore import ApiServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ class ServerCase(TestCase):
             interface="127.0.0.1",
             port=0,
             wall_clock=lambda: time.time() + self.offset,
-            max_events=self.max_events,
+            settings=ApiServer(watch_history=self.max_events),
         )
 
     def make_client(self, token: str | None = None) -> Client:

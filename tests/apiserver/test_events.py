@@ -12,7 +12,7 @@ class EventExpiryTests(SynchronousTestCase):
     def test_an_hour(self) -> None:
         """The old one goes, the one that was repeated since stays."""
         world = World()
-        expiry = EventExpiry(world.verbs, world.clock)
+        expiry = EventExpiry(world.verbs, world.clock, 3600)
         expiry.start()
         self.addCleanup(expiry.stop)
         for name in ("old", "repeated"):

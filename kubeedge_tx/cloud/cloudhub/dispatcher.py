@@ -17,7 +17,13 @@ from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import OK, Message, MessageFactory
 from kubeedge_tx.beehive.route import with_node
 from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, Refusal, refusal
-from kubeedge_tx.cloud.cloudhub.queue import HeadReader, NodeMessageQueue, Outcome, needs_ack
+from kubeedge_tx.cloud.cloudhub.queue import (
+    HeadReader,
+    NodeMessageQueue,
+    Outcome,
+    QueueLimits,
+    needs_ack,
+)
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
@@ -70,6 +76,7 @@ class MessageDispatcher:
     :param syncpoint: knows what each node has confirmed.
     :param kube_ca: the Kubernetes CA, PEM, which edges ask for.
     :param denials: where it is written down what nodes may not have.
+    :param limits: how much may wait for one node.
     """
 
     _log = Logger()
@@ -84,6 +91,7 @@ class MessageDispatcher:
         syncpoint: ISyncPoint,
         kube_ca: str,
         denials: Denials,
+        limits: QueueLimits,
         metrics: Metrics,
     ) -> None:
         self._clock = clock
@@ -94,6 +102,7 @@ class MessageDispatcher:
         self._kube_ca = kube_ca
         self._heads = HeadReader()
         self._denials = denials
+        self._limits = limits
         self._rarely = Rarely()
         self._questions: dict[str, str] = {}
         self.queues: dict[str, NodeMessageQueue] = {}
@@ -118,7 +127,7 @@ class MessageDispatcher:
             def recorded(namespace: str, uid: str) -> str | None:
                 return self._syncpoint.recorded(node, namespace, uid)
 
-            queue = self.queues[node] = NodeMessageQueue(node, recorded, self._heads)
+            queue = self.queues[node] = NodeMessageQueue(node, recorded, self._heads, self._limits)
         return queue
 
     @property
@@ -130,6 +139,11 @@ class MessageDispatcher:
     def drops(self) -> int:
         """Messages without acknowledgement given up, for all nodes, since the start."""
         return self._gone_drops + sum(queue.dropped for queue in self.queues.values())
+
+    @property
+    def questions(self) -> int:
+        """Synchronous messages that no edge has answered yet."""
+        return len(self._questions)
 
     # Down
 

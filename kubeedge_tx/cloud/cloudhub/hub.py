@@ -20,7 +20,7 @@ from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.cloud.cloudhub import figures
 from kubeedge_tx.cloud.cloudhub.dispatcher import MessageDispatcher
 from kubeedge_tx.cloud.cloudhub.gate import Gate
-from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue
+from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue, QueueLimits
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import REPLACED, SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
@@ -121,6 +121,14 @@ class Settings(Protocol):
         """Seconds over which sessions end, at most, when the process stops."""
 
     @property
+    def queue_objects(self) -> int:
+        """Objects that may wait for one node."""
+
+    @property
+    def queue_messages(self) -> int:
+        """Messages without acknowledgement that may wait for one node."""
+
+    @property
     def message_rate(self) -> int:
         """Messages a second that one node may send on average; twice as many at once."""
 
@@ -183,6 +191,7 @@ class CloudHub:
             syncpoint=syncpoint,
             kube_ca=kube_ca,
             denials=denials,
+            limits=QueueLimits(settings.queue_objects, settings.queue_messages),
             metrics=metrics,
         )
         self.factory = ChannelServerFactory(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -24,11 +25,16 @@ RESEND_AFTER: Final = 5.0
 GO_MAX_SENDS: Final = 5
 """Sends of one message to a Go edge before the next object has its turn. Source: same."""
 
-MAX_OBJECTS: Final = 16384
-"""Objects that may wait for one node; what comes beyond is for SyncController to repair."""
 
-MAX_UNACKED: Final = 1024
-"""Messages without acknowledgement that may wait for one node; the oldest goes first."""
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait for one node; the same for all."""
+
+    objects: int = 16384
+    """What comes beyond is for SyncController to repair."""
+    messages: int = 1024
+    """Messages without acknowledgement, answers and others apart; the oldest goes first."""
+
 
 MAX_PARTS: Final = 64
 """Answers about, and generations of, one object that may wait for one node."""
@@ -181,11 +187,13 @@ class NodeMessageQueue:
     """All that waits for one node; it outlives the node's connections.
 
     :param recorded: the version that the edge has confirmed for (namespace, uid), if any.
+    :param limits: how much may wait.
     """
 
     __slots__ = (
         "_current",
         "_heads",
+        "_limits",
         "_pending",
         "_plain",
         "_recorded",
@@ -202,8 +210,10 @@ class NodeMessageQueue:
         node: str,
         recorded: Callable[[str, str], str | None],
         heads: HeadReader | None = None,
+        limits: QueueLimits = QueueLimits(),
     ) -> None:
         self.node = node
+        self._limits = limits
         self._recorded = recorded
         self._heads = heads or HeadReader()
         self.window: AckWindow[Order] = AckWindow(width=1, resend_after=RESEND_AFTER)
@@ -223,7 +233,7 @@ class NodeMessageQueue:
     def push_plain(self, message: Message) -> None:
         """Queue a message that needs no acknowledgement; answers go before the others."""
         lane = self._responses if message.header.parent_id else self._plain
-        if len(lane) >= MAX_UNACKED:
+        if len(lane) >= self._limits.messages:
             lane.popleft()
             self.dropped += 1
         lane.append(message)
@@ -296,7 +306,7 @@ class NodeMessageQueue:
         window, key, part = self.window, order.key, order.part
         parts = window.pending_parts(key)
         if part not in parts and (
-            len(parts) >= MAX_PARTS or (not parts and window.keys >= MAX_OBJECTS)
+            len(parts) >= MAX_PARTS or (not parts and window.keys >= self._limits.objects)
         ):
             return Outcome.FULL
         # The delete of an older object goes before the newer one that waits already.

@@ -102,6 +102,11 @@ class EdgeController:
         self._claims = claims
         nodes.add_listener(claims)
 
+    @property
+    def requests(self) -> int:
+        """What edges have asked for and is not done yet."""
+        return len(self._upstream.workers)
+
     async def started(self) -> None:
         """Begin to push once the informers are synced; answers do not wait for that."""
         self._tasks.spawn("start of EdgeController", self._begin())

@@ -39,6 +39,8 @@ class Settings:
     connect_rate: int = 100
     drain_seconds: int = 5
     legacy_certificates: bool = False
+    queue_objects: int = 16384
+    queue_messages: int = 1024
     message_rate: int = 1000
     max_message_bytes: int = 32 * 1024 * 1024
 

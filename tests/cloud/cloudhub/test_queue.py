@@ -8,10 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.cloud.cloudhub.queue import (
-    MAX_OBJECTS,
-    MAX_UNACKED,
     NodeMessageQueue,
     Outcome,
+    QueueLimits,
     needs_ack,
 )
 
@@ -156,7 +155,7 @@ class EnqueueTests(Case):
 
     def test_bounded(self) -> None:
         """A node that is away holds a bounded number of objects."""
-        for number in range(MAX_OBJECTS):
+        for number in range(QueueLimits().objects):
             self.push(configmap(f"u{number}", "1"), resource=f"default/configmap/c{number}")
         self.assertIs(self.push(configmap("x", "1"), resource="a/b/c"), Outcome.FULL)
         self.assertIs(
@@ -252,9 +251,9 @@ class LaneTests(Case):
 
     def test_oldest_is_dropped(self) -> None:
         """Too many of them: the oldest goes, and is counted."""
-        for _ in range(MAX_UNACKED + 2):
+        for _ in range(QueueLimits().messages + 2):
             self.queue.push_plain(self.message("m", version="", resource="membership"))
-        self.assertEqual((self.queue.plain_depth, self.queue.dropped), (MAX_UNACKED, 2))
+        self.assertEqual((self.queue.plain_depth, self.queue.dropped), (QueueLimits().messages, 2))
         first = self.queue.next_plain()
         assert first is not None
         self.assertEqual(first.header.msg_id, "m3")
