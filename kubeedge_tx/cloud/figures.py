@@ -38,7 +38,7 @@ def add_bounds(
     bounds.add(
         "node-queue-messages",
         settings.queue_messages,
-        lambda: max((queue.plain_depth for queue in queues.values()), default=0),
+        lambda: max((queue.fullest_lane for queue in queues.values()), default=0),
     )
     bounds.add("questions", MAX_QUESTIONS, lambda: hub.dispatcher.questions)
     bounds.add("edge-requests", BACKLOG, lambda: controller.requests)

@@ -400,6 +400,11 @@ class NodeMessageQueue:
         """How many messages without acknowledgement wait."""
         return len(self._responses) + len(self._plain)
 
+    @property
+    def fullest_lane(self) -> int:
+        """How many of them wait in the fuller of their two lanes, each of which has a limit."""
+        return max(len(self._responses), len(self._plain))
+
     def behind_since(self) -> float | None:
         """Since when the edge lacks something; ``None`` if it has confirmed everything.
 
