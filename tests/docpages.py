@@ -77,8 +77,9 @@ class Block:
 
     @property
     def looks_typed(self) -> bool:
-        """Whether a line of it looks like a command."""
-        return any(_COMMAND.match(line) for line in self.lines)
+        """Whether a line of it looks like a command; a picture has none."""
+        is_picture = any("│" in line for line in self.lines)
+        return not is_picture and any(_COMMAND.match(line) for line in self.lines)
 
     def commands(self) -> list[str]:
         """What is typed; a command over several lines is one."""
