@@ -25,7 +25,7 @@ class Settings:
     """Seconds between two faults: least and most."""
     longest: float = 40.0
     """Seconds that one fault lasts at most; a dead link is noticed after 25."""
-    writes: float = 12.0
+    writes: float = 16.0
     """Changes a second that the driver asks the API for."""
     look: float = 1.0
     """Seconds between two looks at what the edges have."""

@@ -18,7 +18,7 @@ from tests.bench.soak.objects import MODEL, Thing, version
 from tests.bench.soak.site import Site
 from tests.system.roles import Refused, pause
 
-LANES: Final = 4
+LANES: Final = 8
 """Changes under way at once, each of another object."""
 
 UNREACHABLE: Final = (ConnectError, ConnectionClosed, ResponseFailed)
