@@ -13,7 +13,9 @@ from kubeedge_tx.security.files import pem_to_der
 GRACE_DAYS: Final = 30
 """After its end a certificate still renews itself for so long at a cloud of ours."""
 
-_JOIN: Final = "set modules.edgeHub.token to what `keadm gettoken` prints at the cloud, or run keadm join again"
+_JOIN: Final = (
+    "set modules.edgeHub.token to what `keadm gettoken` prints at the cloud, or join again"
+)
 
 
 def certificate(file: Path, now: float) -> Result:
