@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.errors import ClockError, ConfigError, HandshakeFailed
+from kubeedge_tx.observe.rarely import Rarely, and_more
 from kubeedge_tx.viaduct.channel import (
     DIGEST_HEADER,
     WINDOW_HEADER,
@@ -145,8 +146,10 @@ async def keep_connected(
         if it was ended on purpose and shall be opened again at once.
     :param wait: seconds until a server may be dialled that has said when; 0 if any may be now.
     """
+    rarely = Rarely()
     while True:
         reached = True
+        silent: int | None = 0
         try:
             closed = await dial()
             since = clock.seconds()
@@ -158,11 +161,15 @@ async def keep_connected(
         except (CancelledError, ConnectingCancelledError) as error:
             raise CancelledError from error  # an endpoint says it in a way of its own
         except Exception as error:  # noqa: BLE001 - any reason not to be connected is one
-            log.warn("cannot reach the cloud: {why}", why=_text(error))
+            why = _text(error)
+            silent = rarely.due(why, clock.seconds())
+            if silent is not None:  # every few seconds, for days perhaps
+                log.warn("cannot reach the cloud: {why}{more}", why=why, more=and_more(silent))
             # A wrong clock is our own trouble, and may be set at any moment.
             reached = not isinstance(error, ConnectError | DNSLookupError | ClockError)
         pause = wait() or backoff.next(reached=reached)
-        log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
+        if silent is not None:
+            log.info("dialling the cloud again in {seconds:.1f} s", seconds=pause)
         await deferLater(clock, pause)
 
 
@@ -190,6 +197,7 @@ class Dialer:
         self._credentials = credentials
         self._traffic = traffic
         self._random = random
+        self._rarely = Rarely()
         self.reconfigure(settings)
 
     def reconfigure(self, settings: EdgeHubSettings) -> None:
@@ -240,7 +248,8 @@ class Dialer:
         name = HostnameEndpoint(self._reactor, host, port, timeout=settings.connect_timeout)
         tcp = TimedEndpoint(name, DEAD_AFTER_SECONDS)
         address = f"[{host}]" if ":" in host else host
-        log.info("dialling {host}:{port}", host=address, port=port)
+        if self._rarely.due((host, port), self._reactor.seconds()) is not None:
+            log.info("dialling {host}:{port}", host=address, port=port)
         return await connect(
             self._reactor,
             wrapClientTLS(options, tcp),
