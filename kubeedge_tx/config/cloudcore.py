@@ -142,6 +142,10 @@ class CloudHub(Block, frozen=True, kw_only=True):
     message_rate: Positive = 1000
     """*Ours.* Messages a second that one node may send on average, and twice as many at once; it
     is read more slowly otherwise. What it acknowledges is not counted."""
+    creation_rate: Positive = 30
+    """*Ours.* Objects a second that one node may make on average, Events above all, and thirty
+    times as many at once; what is beyond is refused, and counted. Not less than the edges'
+    ``messageQPS``, or Events are lost."""
     max_message_bytes: Annotated[int, Meta(ge=1024 * 1024, le=32 * 1024 * 1024)] = 32 * 1024 * 1024
     """*Ours.* The longest message an edge may send; a Go edge sends up to 32 MiB."""
     websocket_limits: ListenerLimits = field(default_factory=ListenerLimits)

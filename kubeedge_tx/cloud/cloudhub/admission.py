@@ -71,6 +71,12 @@ _OPERATIONS: Final = {
 _NAMES_THE_NODE: Final = frozenset({"node", "nodestatus", "nodepatch", "lease"})
 
 
+def creates(message: Message) -> bool:
+    """Whether a message makes an object, or an Event count on: the cluster keeps those."""
+    kind = "".join(message.route.resource.split("/")[1:2])
+    return kind == "event" or message.route.operation == names.INSERT
+
+
 class Refusal(NamedTuple):
     """What a node may not do."""
 

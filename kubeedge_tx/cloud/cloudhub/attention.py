@@ -1,4 +1,5 @@
-"""How fast one node is listened to: who says too much is read more slowly."""
+"""How fast one node is listened to: who says too much is read more slowly, and who makes too
+much is refused."""
 
 from __future__ import annotations
 
@@ -15,6 +16,9 @@ BREATH: Final = 0.1
 BURST_SECONDS: Final = 2
 """Seconds' worth of messages that a node may say at once."""
 
+CREATION_SECONDS: Final = 30
+"""Seconds' worth of objects that a node may make at once: it starts with all its pods."""
+
 _NOW: Final[Deferred[None]] = succeed(None)
 
 
@@ -24,17 +28,25 @@ class Attention:
     Nothing is lost: the node's messages wait on its own machine.
 
     :param rate: messages a second on average, at least 1.
+    :param creations: objects a second that it may make, Events above all, at least 1.
     """
 
-    __slots__ = ("_bucket", "_clock", "_over", "_pause", "_rate", "_timer")
+    __slots__ = ("_bucket", "_clock", "_creations", "_over", "_pause", "_rate", "_timer")
 
-    def __init__(self, clock: IReactorTime, rate: int) -> None:
+    def __init__(self, clock: IReactorTime, rate: int, creations: int) -> None:
         self._clock = clock
+        self._creations = TokenBucket(
+            rate=creations, burst=creations * CREATION_SECONDS, now=clock.seconds()
+        )
         self._rate = rate
         self._bucket = TokenBucket(rate=rate, burst=rate * BURST_SECONDS, now=clock.seconds())
         self._over = 0
         self._pause: Deferred[None] | None = None
         self._timer: IDelayedCall | None = None
+
+    def may_create(self) -> bool:
+        """Count one more object that the node makes; false if that is too many."""
+        return self._creations.take(self._clock.seconds())
 
     def heard(self) -> Deferred[None]:
         """Count one message; fires when the next may be read, normally at once."""

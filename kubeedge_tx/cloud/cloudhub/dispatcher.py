@@ -16,7 +16,7 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import OK, Message, MessageFactory
 from kubeedge_tx.beehive.route import with_node
-from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, Refusal, refusal
+from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, Refusal, creates, refusal
 from kubeedge_tx.cloud.cloudhub.queue import (
     HeadReader,
     NodeMessageQueue,
@@ -27,7 +27,7 @@ from kubeedge_tx.cloud.cloudhub.queue import (
 from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.sessions import SessionTable
 from kubeedge_tx.cloud.cloudhub.syncpoint import ISyncPoint
-from kubeedge_tx.observe.denials import NOT_ITS_OWN, Denials
+from kubeedge_tx.observe.denials import NOT_ITS_OWN, RATE, Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.rarely import Rarely, and_more
 
@@ -252,6 +252,9 @@ class MessageDispatcher:
         route = message.route
         node = session.node
         refused = refusal(node, message)
+        if refused is None and creates(message) and not session.may_create():
+            kind = "".join(route.resource.split("/")[1:2])
+            refused = Refusal(kind, RATE, "the node makes too many objects in too short a time")
         if refused is not None:
             self._refuse(session, message, refused)
             return None
@@ -330,7 +333,8 @@ class MessageDispatcher:
     def _refuse(self, session: NodeSession, message: Message, refused: Refusal) -> None:
         kind, reason, why = refused
         self._denials.deny(session.node, kind, message.route.operation, reason, why)
-        session.send(self._answer(message, names.ERROR, f"403 Forbidden: {why}"))
+        if kind != "event":  # which nobody waits for an answer to
+            session.send(self._answer(message, names.ERROR, f"403 Forbidden: {why}"))
 
     def _answer(self, to: Message, operation: str, content: Any) -> Message:
         """Build an answer in group ``resource``: an edge gives no other to who waits for it."""

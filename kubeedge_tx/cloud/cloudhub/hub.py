@@ -133,6 +133,10 @@ class Settings(Protocol):
         """Messages a second that one node may send on average; twice as many at once."""
 
     @property
+    def creation_rate(self) -> int:
+        """Objects a second that one node may make on average; thirty times as many at once."""
+
+    @property
     def max_message_bytes(self) -> int:
         """The longest message an edge may send."""
 
@@ -204,6 +208,7 @@ class CloudHub:
             door=door,
         )
         self.message_rate = settings.message_rate
+        self.creation_rate = settings.creation_rate
         self._door = door
         self._rarely = Rarely()
         self._settings = settings

@@ -44,6 +44,8 @@ class SessionOwner(Protocol):
     keepalive_seconds: float
     message_rate: int
     """Messages a second that a node may say on average."""
+    creation_rate: int
+    """Objects a second that it may make."""
 
     def session_opened(self, session: NodeSession) -> NodeMessageQueue | None:
         """Register it; its queue, or ``None`` if it may not stay."""
@@ -99,7 +101,7 @@ class NodeSession:
         now = owner.clock.seconds()
         self.channel = channel
         self._keepalive = KeepaliveWindow(limit=owner.keepalive_seconds, now=now)
-        self._attention = Attention(owner.clock, owner.message_rate)
+        self._attention = Attention(owner.clock, owner.message_rate, owner.creation_rate)
         if not self.window:
             self._bucket = TokenBucket(rate=GO_RATE, burst=GO_BURST, now=now)
         self._queue = owner.session_opened(self)
@@ -125,6 +127,10 @@ class NodeSession:
         taken = self._owner.upstream(self, message)
         heard = self._heard()
         return heard if taken is None or taken.called else taken
+
+    def may_create(self) -> bool:
+        """Count one more object that the node makes; false if that is too many."""
+        return self._attention is not None and self._attention.may_create()
 
     def _heard(self) -> Deferred[None]:
         """Count what the node said beyond acknowledgements; it is read on when it may say more."""

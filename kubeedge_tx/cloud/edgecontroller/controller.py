@@ -83,6 +83,7 @@ class EdgeController:
                 pusher,
                 claims=claims,
                 pods=pods,
+                count=lambda node: len(self.downstream.locations.pods(node)),
                 now_ms=now_ms,
                 impersonate=impersonate,
             ),

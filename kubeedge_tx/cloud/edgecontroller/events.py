@@ -18,7 +18,10 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request, refusal
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
-from kubeedge_tx.observe.denials import NOT_ITS_OWN
+from kubeedge_tx.observe.denials import NOT_ITS_OWN, TOO_LARGE
+
+MAX_BYTES: Final = 8 * 1024
+"""Of an Event, as an edge sends it; its text has 1024 characters at most."""
 
 _PATCHED: Final = ("count", "lastTimestamp", "message", "series", "eventTime")
 """What changes when an event happens again. Source: client-go ``tools/record``."""
@@ -43,6 +46,8 @@ class EventReports:
 
         :raises Denied: it is not the node's to tell.
         """
+        if len(request.message.content) > MAX_BYTES:
+            raise Denied(TOO_LARGE, f"an event has {MAX_BYTES} bytes at most")
         body = request.body_object()
         try:
             await self._write(request, body)

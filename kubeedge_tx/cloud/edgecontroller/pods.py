@@ -24,13 +24,16 @@ from kubeedge_tx.cloud.edgecontroller.locations import MIRROR, references
 from kubeedge_tx.cloud.edgecontroller.nodes import CONFLICTS
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
-from kubeedge_tx.observe.denials import MALFORMED, NOT_FOR_NODES, NOT_ITS_OWN
+from kubeedge_tx.observe.denials import MALFORMED, NOT_FOR_NODES, NOT_ITS_OWN, TOO_MANY
 from kubeedge_tx.security.identity import is_node_name
 
 _FRACTION: Final = re.compile(r"(\d\d:\d\d:\d\d)\.\d+")
 _STEADY: Final = frozenset({"Ready", "Initialized"})
 """Conditions whose transition the cloud dates."""
 _ENDED: Final = frozenset({"Succeeded", "Failed"})
+MAX_PODS: Final = 1000
+"""Pods of a node beyond which it may make no more mirrors; a kubelet runs 110 by default."""
+
 _OF_OTHERS: Final = ("persistentVolumeClaim", "ephemeral")
 """Volumes that a mirror pod may not have, beside ConfigMaps and Secrets."""
 
@@ -40,6 +43,7 @@ class PodReports:
 
     :param claims: which nodes are connected to this process, and to no other.
     :param pods: informer of all pods.
+    :param count: how many pods are on a node.
     :param now_ms: wall clock in milliseconds.
     :param impersonate: whether the API server judges what a node may do.
     """
@@ -53,10 +57,12 @@ class PodReports:
         *,
         claims: Claims,
         pods: IInformer,
+        count: Callable[[str], int],
         now_ms: Callable[[], int],
         impersonate: bool,
     ) -> None:
         self._client = client
+        self._count = count
         self._pusher = pusher
         self._claims = claims
         self._pods = pods
@@ -180,6 +186,8 @@ class PodReports:
             raise Denied(
                 NOT_FOR_NODES, f"without annotation {MIRROR} a pod is not for nodes to make"
             )
+        if self._count(request.node) >= MAX_PODS:
+            raise Denied(TOO_MANY, f"node {request.node} has {MAX_PODS} pods")
         if wrong := _needs(pod, request):
             raise Denied(NOT_FOR_NODES, f"a mirror pod may not use {wrong}")
         about = {**meta.metadata(pod), "name": request.name, "namespace": request.namespace}

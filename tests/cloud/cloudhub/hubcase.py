@@ -42,6 +42,7 @@ class Settings:
     queue_objects: int = 16384
     queue_messages: int = 1024
     message_rate: int = 1000
+    creation_rate: int = 30
     max_message_bytes: int = 32 * 1024 * 1024
 
 

@@ -517,6 +517,22 @@ class UpTests(HubCase):
         self.say(self.edge, "update", "default/secret/s", content="PLANTED")
         self.assertIn("(49 more like it", formatEvent(events[-1]) or "")
 
+    def test_too_many_objects(self) -> None:
+        """A node that makes Events without end is refused, without a word, and may go on later."""
+        taken = 0
+        for number in range(1000):
+            self.say(self.edge, "insert", f"default/event/e{number}", content={})
+            taken += len(self.inbox("edgecontroller"))
+        self.assertEqual(taken, 900)
+        labels = '{kind="event",reason="rate"}'
+        self.assertIn(f"kubeedge_denied_requests_total{labels} 100\n", self.metrics.text())
+        self.assertEqual(self.edge.user.messages, [])
+        self.say(self.edge, "update", "default/nodestatus/edge-1", content={})
+        self.assertEqual(len(self.inbox("edgecontroller")), 1)
+        self.pass_time(1)
+        self.say(self.edge, "insert", "default/event/late", content={})
+        self.assertEqual(len(self.inbox("edgecontroller")), 1)
+
     def test_answers_for_others(self) -> None:
         """Only the node that was asked can answer, even if another has seen the question."""
         question = self.messages.new(

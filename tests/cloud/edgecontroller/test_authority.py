@@ -18,6 +18,7 @@ from kubeedge_tx.api.resources import (
     SERVICEACCOUNTS,
 )
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.cloud.edgecontroller.pods import MAX_PODS
 from tests.cloud.edgecontroller.rig import EdgeControllerCase
 from tests.cloud.rig import from_edge, node, pod, read, secret
 from tests.fakes.certificates import signing_request
@@ -128,6 +129,14 @@ class PodTests(AuthorityCase):
         foreign["metadata"] = {"annotations": MIRROR}
         self.denied(self.ask("insert", "default/pod/mine", foreign), "pod", "not-its-own")
         self.assertEqual(self.changed(), [])
+
+    def test_mirror_pods_without_end(self) -> None:
+        """A node that makes pods and pods comes to an end of it."""
+        for number in range(MAX_PODS):
+            self.kube.put(PODS, pod(f"p{number}"))
+        body = pod("mine")
+        body["metadata"] = {"annotations": MIRROR}
+        self.denied(self.ask("insert", "default/pod/mine", body), "pod", "too-many")
 
     def test_a_mirror_pod_elsewhere(self) -> None:
         """Name and namespace are those that were asked for, whatever the pod says."""
@@ -293,6 +302,12 @@ class EventTests(AuthorityCase):
         self.tell("patch", {"event": mine, "patchData": '{"message": "gone"}'}, "e.2")
         self.noted("event", "not-its-own")
         self.assertNotIn("message", self.kube.peek(EVENTS, "default", "e.2") or {})
+
+    def test_a_large_one(self) -> None:
+        """The cluster keeps Events: they are short."""
+        self.tell("insert", {**self.about("Pod", "web"), "message": PLANTED * 1000})
+        self.noted("event", "too-large")
+        self.assertEqual(self.changed(), [])
 
     def test_a_patch_counts(self) -> None:
         """It does not say whom the event is about."""
