@@ -32,6 +32,7 @@ from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.partitions import Partitions
 from kubeedge_tx.cloud.patience import patiently
+from kubeedge_tx.cloud.settings import check
 from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import RELOADABLE, CloudCoreConfig, Modules
@@ -63,6 +64,7 @@ class CloudCore(OrderedService):
     """The cloud: everything between the Kubernetes API and the edges' sockets.
 
     :param data_dir: holds the embedded API's database, keys and ``admin.kubeconfig``.
+    :raises ConfigError: an address is none.
     """
 
     _log = Logger()
@@ -79,6 +81,8 @@ class CloudCore(OrderedService):
         """By block of the configuration: how a part that has started takes a new one over."""
         self._looks: dict[str, Callable[[], Any]] = {}
         self._nodes: Callable[[tuple[str, ...]], dict[str, Any]] = lambda nodes: {}
+        for error in check(config):
+            raise error
         self.metrics = Metrics()
         self._bounds = Bounds(self.metrics)
         self._stores = StoreHealth(self.metrics)

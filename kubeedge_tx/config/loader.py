@@ -25,16 +25,43 @@ def load(text: str, form: type[T], origin: str) -> T:
     :param origin: where the text came from, for the error: a file name.
     :raises ConfigError: no YAML, an unknown key, a wrong type or value.
     """
-    try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from CSafeLoader
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{origin}, line {mark.line + 1}" if mark else origin
-        raise ConfigError(where, f"not YAML: {getattr(error, 'problem', error)}") from None
+    tree = _parse(text, origin)
     try:
         return msgspec.convert({} if tree is None else tree, form, strict=True)
     except msgspec.ValidationError as error:
         raise _explain(str(error)) from None
+
+
+def problems(text: str, form: type[Any], origin: str) -> tuple[Any, list[ConfigError]]:
+    """Read a configuration, and find all that is wrong with it.
+
+    :returns: what it is without the wrong keys, or ``None`` if nothing can be made of it; and
+        the errors, in the order in which they are met.
+    """
+    found: list[ConfigError] = []
+    tree: Any = None
+    while True:
+        try:
+            tree = _parse(text, origin) if tree is None else tree
+            return msgspec.convert({} if tree is None else tree, form, strict=True), found
+        except ConfigError as error:
+            return None, [error]
+        except msgspec.ValidationError as error:
+            found.append(_explain(str(error)))
+            if not _remove(tree, found[-1].path):
+                return None, found
+
+
+def _remove(tree: Any, path: str) -> bool:
+    """Take a key out, or the list it is in; ``False`` if there is none of that path."""
+    *parents, last = path.partition("[")[0].split(".")
+    below = tree
+    for parent in parents:
+        below = below.get(parent) if isinstance(below, dict) else None
+    if not isinstance(below, dict) or last not in below:
+        return False
+    del below[last]
+    return True
 
 
 def load_file(path: Path, form: type[T]) -> T:
@@ -71,6 +98,15 @@ def _changed(old: Any, new: Any, path: str) -> set[str]:
         for key in keys
         for found in _changed(old.get(key), new.get(key), f"{path}.{key}".removeprefix("."))
     }
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from CSafeLoader
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{origin}, line {mark.line + 1}" if mark else origin
+        raise ConfigError(where, f"not YAML: {getattr(error, 'problem', error)}") from None
 
 
 def _explain(text: str) -> ConfigError:

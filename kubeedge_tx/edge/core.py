@@ -34,12 +34,13 @@ from kubeedge_tx.edge.eventbus.brokers import EXTERNAL, Brokers, make_brokers
 from kubeedge_tx.edge.eventbus.bus import EventBus
 from kubeedge_tx.edge.metamanager.manager import MetaManager
 from kubeedge_tx.edge.settings import (
+    check_name,
     hub_settings,
     log_limits,
     node_settings,
     outbox_limits,
 )
-from kubeedge_tx.errors import ConfigError, ContainerError
+from kubeedge_tx.errors import ContainerError
 from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.delay import ReactorDelay
 from kubeedge_tx.observe.doors import Doors
@@ -49,7 +50,6 @@ from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.process import add_process
 from kubeedge_tx.runtime.interfaces import IContainerRuntime
 from kubeedge_tx.runtime.process import ProcessRuntime
-from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.store.database import Database
 from kubeedge_tx.store.health import StoreHealth
 from kubeedge_tx.store.meta import MetaStore
@@ -95,12 +95,7 @@ class EdgeCore(OrderedService):
         self.metrics = Metrics()
         self._stores = StoreHealth(self.metrics)
         self.node_name = config.modules.edged.hostname_override or host.host_name()
-        if not is_node_name(self.node_name):
-            raise ConfigError(
-                "modules.edged.hostnameOverride",
-                f"{self.node_name!r} is no node name: lower-case letters, digits, '-' and '.', "
-                "at most 253, beginning and ending with a letter or digit",
-            )
+        check_name(self.node_name)
 
     def ports(self) -> dict[str, int]:
         """The ports it listens on, by name; complete once started."""

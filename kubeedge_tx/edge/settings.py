@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -11,16 +13,53 @@ import msgspec
 from kubeedge_tx.api import quantity
 from kubeedge_tx.config import edgecore as config
 from kubeedge_tx.config import host
-from kubeedge_tx.config.types import relocate
+from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.edge.edged.containers import ClusterNames
 from kubeedge_tx.edge.edged.settings import NodeSettings
-from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
+from kubeedge_tx.edge.edgehub.certclient import split_url
+from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings, split_server
+from kubeedge_tx.edge.eventbus import brokers
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.runtime.interfaces import LogLimits
+from kubeedge_tx.security.identity import is_node_name
 from kubeedge_tx.store.outbox import OutboxLimits
 
 MIN_LOG_BYTES: Final = 64 * 1024
 """The smallest log file of a container: a few of the longest lines."""
+
+
+def check(whole: config.EdgeCoreConfig) -> Iterator[ConfigError]:
+    """Find values of the right type that cannot be used all the same."""
+    modules = whole.modules
+    hub, name = modules.edge_hub, modules.edged.hostname_override
+    monitor = whole.common_config.monitor_server.bind_address
+    looks: list[Callable[[], object]] = [
+        partial(split_address, monitor, "commonConfig.monitorServer.bindAddress"),
+        partial(split_url, hub.http_server),
+        *(partial(split_server, each.strip()) for each in hub.websocket.server.split(",")),
+        partial(log_limits, modules.edged.tailored_kubelet_config),
+    ]
+    if name:
+        looks.append(partial(check_name, name))
+    for look in looks:
+        try:
+            look()
+        except ConfigError as error:
+            yield error
+    yield from brokers.check(modules.event_bus)
+
+
+def check_name(name: str) -> None:
+    """See whether a node can be called so.
+
+    :raises ConfigError: it cannot.
+    """
+    if not is_node_name(name):
+        raise ConfigError(
+            "modules.edged.hostnameOverride",
+            f"{name!r} is no node name: lower-case letters, digits, '-' and '.', "
+            "at most 253, beginning and ending with a letter or digit",
+        )
 
 
 def hub_settings(hub: config.EdgeHub, node_name: str) -> EdgeHubSettings:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, Final
 
 import click
-import yaml
 
-from kubeedge_tx.config.loader import load_file
+from kubeedge_tx.config.cloudcore import CloudCoreConfig
+from kubeedge_tx.config.edgecore import EdgeCoreConfig
+from kubeedge_tx.config.loader import problems
+from kubeedge_tx.config.mqtt import MqttConfig
 from kubeedge_tx.errors import ConfigError
-from kubeedge_tx.keadm.settings import FORMS
+
+_KINDS: Final[dict[str, tuple[str, Any]]] = {
+    "CloudCore": ("the cloud", CloudCoreConfig),
+    "EdgeCore": ("the edge", EdgeCoreConfig),
+    "MqttBroker": ("the MQTT broker", MqttConfig),
+}
 
 
 @click.group("config")
@@ -20,27 +29,50 @@ def command() -> None:
 @command.command("validate")
 @click.argument("file", type=click.Path(path_type=Path))
 def validate(file: Path) -> None:
-    """Check a cloudcore.yaml or edgecore.yaml; an error names the key by its whole path."""
-    kind = _kind(file)
-    for role, form in FORMS.items():
-        if form().kind == kind:
-            config = load_file(file, form)
-            click.echo(f"{file}: a valid configuration of the {role}")
-            for path in config.not_in_this_version():
-                click.echo(f"  {path} is switched on but not in this version: ignored")
-            return
-    raise ConfigError("kind", f"expected CloudCore or EdgeCore, got {kind!r}")
+    """Check a cloudcore.yaml, edgecore.yaml or mqtt.yaml.
 
-
-def _kind(file: Path) -> object:
+    Each error names the key by its whole path.
+    """
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(str(file), f"cannot be read: {reason}") from None
-    except yaml.YAMLError:
-        load_file(file, dict)  # says where it is no YAML
-        raise
-    if not isinstance(tree, dict) or "kind" not in tree:
-        raise ConfigError("kind", "this key is required: CloudCore or EdgeCore")
-    return tree["kind"]
+    kind = _kind(text, str(file))
+    whose, form = _KINDS[kind]
+    config, errors = problems(text, form, str(file))
+    if config is not None:
+        errors += _check(kind)(config)
+    if errors:
+        for each in errors[:-1]:
+            click.echo(f"Error: {each}", err=True)
+        raise errors[-1]
+    click.echo(f"{file}: a valid configuration of {whose}")
+    for path in getattr(config, "not_in_this_version", list)():
+        click.echo(f"  {path} is switched on but not in this version: ignored")
+
+
+def _kind(text: str, origin: str) -> str:
+    tree, errors = problems(text, dict, origin)
+    if errors:
+        raise errors[0]
+    if "kind" not in tree:
+        raise ConfigError("kind", f"this key is required: one of {', '.join(_KINDS)}")
+    kind = tree["kind"]
+    if kind not in _KINDS:
+        raise ConfigError("kind", f"expected one of {', '.join(_KINDS)}, got {kind!r}")
+    return str(kind)
+
+
+def _check(kind: str) -> Callable[[Any], Iterable[ConfigError]]:
+    """What finds values that only the role itself can judge."""
+    if kind == "CloudCore":
+        from kubeedge_tx.cloud import settings as cloud
+
+        return cloud.check
+    if kind == "EdgeCore":
+        # Imported here: the agent's modules are of no use to whoever asks for help.
+        from kubeedge_tx.edge import settings as edge
+
+        return edge.check
+    return lambda _: ()

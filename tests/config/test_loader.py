@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.edgecore import EdgeCoreConfig, seconds
-from kubeedge_tx.config.loader import changed_keys, dump, load, load_file
+from kubeedge_tx.config.loader import changed_keys, dump, load, load_file, problems
 from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import ConfigError
 
@@ -77,6 +77,30 @@ class LoaderTests(SynchronousTestCase):
         """What a file switches on and this version does not have is listed."""
         config = load("modules: {cloudStream: {enable: true}}", CloudCoreConfig, "f")
         self.assertEqual(config.not_in_this_version(), ["modules.cloudStream"])
+
+    def test_all_problems(self) -> None:
+        """All that is wrong is found, in lists as well; what is right is kept."""
+        text = """
+        modules:
+          edgeHub: {heartbeat: soon, messageQPS: 7, wrong: 1}
+          edged: {tailoredKubeletConfig: {registerWithTaints: [{key: a, effect: Never}]}}
+        commonConfig: {logging: {levels: {a.b: loud, c: debug}}}
+        """
+        config, found = problems(text, EdgeCoreConfig, "f")
+        self.assertEqual(
+            sorted(error.path for error in found),
+            [
+                "commonConfig.logging.levels[...]",
+                "modules.edgeHub.heartbeat",
+                "modules.edgeHub.wrong",
+                "modules.edged.tailoredKubeletConfig.registerWithTaints[0].effect",
+            ],
+        )
+        self.assertEqual(config.modules.edge_hub.message_qps, 7)
+        for text, path in (("a: [", "f, line 2"), ("- 1", "the file"), ("modules: 3", "modules")):
+            _, found = problems(text, EdgeCoreConfig, "f")
+            self.assertEqual([error.path for error in found], [path])
+        self.assertEqual(problems("", EdgeCoreConfig, "f"), (EdgeCoreConfig(), []))
 
     def test_changed_keys(self) -> None:
         """Two configurations differ in the keys that are named, by their paths."""

@@ -163,6 +163,11 @@ class ConfigTests(MachineCase):
             ("modules: {edged: {hostname: a}}", "modules.edged.hostname: there is no such key"),
             ("modules: {edgeHub: {heartbeat: soon}}", "modules.edgeHub.heartbeat: expected"),
             ("modules: [", "not YAML"),
+            ("modules: {edged: {hostnameOverride: Edge_1}}", "hostnameOverride: 'Edge_1' is no"),
+            ("modules: {edgeHub: {httpServer: a}}", "httpServer: 'a' is not https://host:port"),
+            ("modules: {edgeHub: {websocket: {server: 'a,:1'}}}", "websocket.server: ':1' is not"),
+            ("modules: {eventBus: {mqttServerInternal: a}}", "modules.eventBus.mqttServerInternal"),
+            ("commonConfig: {monitorServer: {bindAddress: a}}", "monitorServer.bindAddress: exp"),
         ):
             file.write_text(f"{head}{text}\n")
             done = self.keadm("config", "validate", str(file))
@@ -170,7 +175,27 @@ class ConfigTests(MachineCase):
             self.assertIn(said, done.output)
         file.write_text("kind: Pod\n")
         done = self.keadm("config", "validate", str(file))
-        self.assertIn("kind: expected CloudCore or EdgeCore", done.output)
+        self.assertIn("kind: expected one of CloudCore, EdgeCore, MqttBroker", done.output)
+
+    def test_validate_says_all(self) -> None:
+        """All that is wrong is said at once, of each role's file."""
+        file = Path(self.root) / "cloud.yaml"
+        file.write_text(
+            "kind: CloudCore\nmodules:\n  nonsense: 1\n"
+            "  cloudHub: {advertiseAddress: [cloud.example], nodeLimit: 0}\n"
+        )
+        done = self.keadm("config", "validate", str(file))
+        self.assertEqual(done.status, 1)
+        self.assertEqual(
+            done.output,
+            "Error: modules.nonsense: there is no such key\n"
+            "Error: modules.cloudHub.nodeLimit: expected int >= 1\n"
+            "Error: modules.cloudHub.advertiseAddress: 'cloud.example' is no IP address; names "
+            "belong into dnsNames\n",
+        )
+        file.write_text("kind: MqttBroker\nallowAnonymous: perhaps\n")
+        done = self.keadm("config", "validate", str(file))
+        self.assertIn("allowAnonymous: expected", done.output)
 
     def test_version(self) -> None:
         """The version, in each form."""

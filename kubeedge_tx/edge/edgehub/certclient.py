@@ -72,7 +72,7 @@ class CertClient:
         self._reactor = reactor
         self._clock = clock
         self._on_date = on_date
-        self.host, port = _split(url)
+        self.host, port = split_url(url)
         address = f"[{self.host}]" if ":" in self.host else self.host
         self.address = f"{address}:{port}"
         """The cloud, for texts."""
@@ -243,7 +243,11 @@ class _Policy:
         return self._tls
 
 
-def _split(url: str) -> tuple[str, int]:
+def split_url(url: str) -> tuple[str, int]:
+    """Read ``modules.edgeHub.httpServer``.
+
+    :raises ConfigError: it is not ``https://HOST:PORT``.
+    """
     path = "modules.edgeHub.httpServer"
     try:
         parts = urlsplit(url)

@@ -205,7 +205,7 @@ class Dialer:
 
         :raises ConfigError: no server, or one without a host name; nothing has changed.
         """
-        servers = [_split(server) for server in settings.servers]
+        servers = [split_server(server) for server in settings.servers]
         if not servers:
             raise ConfigError("modules.edgeHub.websocket.server", "is empty; expected host:port")
         self._settings = settings
@@ -298,7 +298,11 @@ class TimedEndpoint:
         return protocol
 
 
-def _split(server: str) -> tuple[str, int]:
+def split_server(server: str) -> tuple[str, int]:
+    """Read one of ``modules.edgeHub.websocket.server``.
+
+    :raises ConfigError: it is not ``HOST:PORT``, or ``HOST``.
+    """
     path = "modules.edgeHub.websocket.server"
     try:
         parts = urlsplit(f"//{server}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -83,6 +83,24 @@ def make_brokers(
         services.append(client)
         ports.append(BusPort(name="external", port=ClientPort(client)))
     return Brokers(ports, services, own)
+
+
+def check(config: EventBusConfig) -> Iterator[ConfigError]:
+    """Find addresses that are none."""
+    for is_used, url, key, schemes in (
+        (config.mqtt_mode != EXTERNAL, config.mqtt_server_internal, "mqttServerInternal", _PLAIN),
+        (
+            config.mqtt_mode != INTERNAL,
+            config.mqtt_server_external,
+            "mqttServerExternal",
+            (*_PLAIN, *_TLS),
+        ),
+    ):
+        try:
+            if config.enable and is_used:
+                _address(url, key, schemes)
+        except ConfigError as error:
+            yield error
 
 
 def _own(
