@@ -17,7 +17,7 @@ SEED = int(os.environ.get("KUBEEDGE_TX_STORM_SEED", "0")) or random.randrange(1,
 class StormTests(TestCase):
     """Two minutes of ``script/bench soak``; the same code, with less patience."""
 
-    timeout = 500
+    timeout = 900
     _log = Logger()
 
     async def test_storm(self) -> None:

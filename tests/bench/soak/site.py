@@ -20,7 +20,7 @@ from tests.bench.soak.programs import Program
 from tests.bench.soak.settings import Settings
 from tests.system.roles import TWISTD, Api, Ports, collection, condition, end_pods, until
 
-LONG = 180.0
+LONG = 300.0
 """Seconds until a step of the start is given up."""
 
 CLOCKS = 3
