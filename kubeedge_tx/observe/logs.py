@@ -23,6 +23,10 @@ _QUIET: Final = ("twisted", "autobahn", "log_legacy")
 """Namespaces whose ``info`` (every listener, every request) is another program's ``debug``."""
 
 
+MAX_TEXT: Final = 8 * 1024
+"""Characters of one line; a traceback behind it is not cut."""
+
+
 class Levels:
     """From which level on each part of the process is logged; can be changed at any time."""
 
@@ -93,9 +97,21 @@ class _Json:
         }
         for key, value in event.items():
             if not key.startswith("log_") and key not in ("format", "time", "message", "isError"):
-                line[key] = value if isinstance(value, int | float | bool) else str(value)
+                line[key] = (
+                    value if isinstance(value, int | float | bool) else str(value)[:MAX_TEXT]
+                )
         self._stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         self._stream.flush()
+
+
+def _one_line(text: str) -> str:
+    """Keep what others wrote from looking like lines of ours, or from being endless."""
+    if len(text) > MAX_TEXT:
+        text = f"{text[:MAX_TEXT]}… ({len(text)} characters)"
+    if text.isprintable():
+        return text
+    lines = text.split("\n")
+    return "\n    ".join("".join(c if c.isprintable() else "?" for c in line) for line in lines)
 
 
 def _origin(event: dict[str, Any]) -> str:
@@ -103,7 +119,7 @@ def _origin(event: dict[str, Any]) -> str:
 
 
 def _text(event: dict[str, Any]) -> str:
-    text = formatEvent(event)
+    text = _one_line(formatEvent(event))
     failure = event.get("log_failure")
     if failure is None:
         return text
