@@ -23,8 +23,8 @@ from kubeedge_tx.security.token import expiry, split_token
 TIMEOUT: Final = 5.0
 SKEW_WARN: Final = 60.0
 SKEW_FAIL: Final = 300.0
-"""Seconds that the clocks may be apart. A certificate is valid from the moment the cloud has
-made it, so an edge that is behind has to wait that long until it can use its own."""
+"""Seconds that the clocks may be apart. An edge copes with more, until TLS fails; whoever reads its
+events and statuses does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

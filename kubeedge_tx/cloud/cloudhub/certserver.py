@@ -54,6 +54,8 @@ class CertServer:
     :param grace_days: days after its end in which an edge's certificate still renews itself.
     :param legacy: also serve edges up to 1.15, whose certificates name no node.
     :param revoked: whether the token of that id must not be used any more.
+    :param knows: whether the cluster has a node of that name, without which a certificate that has
+        ended does not renew itself.
     :param on_expired: told the name of a node whose certificate ended too long ago, and why it
         gets no other.
     """
@@ -76,6 +78,7 @@ class CertServer:
         grace_days: int = 30,
         legacy: bool = False,
         revoked: Callable[[str], bool] = lambda _identity: False,
+        knows: Callable[[str], bool] = lambda _node: True,
         on_expired: Callable[[str, str], object] = lambda _node, _why: None,
     ) -> None:
         self._reactor = reactor
@@ -87,6 +90,7 @@ class CertServer:
             grace_days=grace_days,
             legacy=legacy,
             revoked=revoked,
+            knows=knows,
         )
         root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der, wall_clock))

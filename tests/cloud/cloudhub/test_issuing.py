@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -50,8 +51,17 @@ class IssuingTests(SynchronousTestCase):
             certificate=None,
         )
 
-    def make(self, *, legacy: bool = False) -> Issuer:
-        return Issuer(self.authority, self.cloud, signing_days=365, grace_days=30, legacy=legacy)
+    def make(
+        self, *, legacy: bool = False, knows: Callable[[str], bool] = lambda _node: True
+    ) -> Issuer:
+        return Issuer(
+            self.authority,
+            self.cloud,
+            signing_days=365,
+            grace_days=30,
+            legacy=legacy,
+            knows=knows,
+        )
 
     def jwt(self, lifetime: int = 3600) -> str:
         expires = int(NOW.timestamp()) + lifetime
@@ -161,6 +171,11 @@ class IssuingTests(SynchronousTestCase):
             self.issuer.issue(asked, NOW)
         self.assertEqual((caught.exception.code, caught.exception.node), (401, "edge-1"))
         self.assertIn("more than 30 days ago", str(caught.exception))
+        gone = self.make(knows=lambda node: node != "edge-1")
+        late = self.by_certificate(now=NOW - timedelta(days=394))
+        with self.assertRaisesRegex(Expired, "the cluster has no such node"):
+            gone.issue(late, NOW)
+        self.assertEqual(gone.issue(self.by_certificate(), NOW).by, "certificate")
         with self.assertRaises(Refused) as refused:
             self.issuer.issue(replace(asked, node_header="edge-2"), NOW)
         self.assertNotIsInstance(refused.exception, Expired)
