@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from kubeedge_tx.keadm import joining, options, places, settings
+from kubeedge_tx.keadm import execution, joining, options, places, settings
+from kubeedge_tx.keadm.describe import describe
 from kubeedge_tx.keadm.engine import Engine
 from kubeedge_tx.keadm.get import get
 from kubeedge_tx.keadm.holdings import Holdings, Object, kind_of, store_of
@@ -22,7 +24,7 @@ from kubeedge_tx.keadm.places import KeadmError, Places
 from kubeedge_tx.runtime import docker_specs
 from kubeedge_tx.runtime import process_records as records
 from kubeedge_tx.runtime.process_logs import read_log
-from kubeedge_tx.runtime.process_records import RunningRecord
+from kubeedge_tx.runtime.process_records import ContainerRecord, RunningRecord
 
 _LOOK = 0.2
 
@@ -33,6 +35,7 @@ def command() -> None:
 
 
 command.add_command(get)
+command.add_command(describe)
 
 
 @command.command("logs")
@@ -56,10 +59,45 @@ def logs(
     here = places.find("edge", data_dir)
     found = _pod(here, namespace, pod)
     name = _container(found, container)
-    if (status := _status(found, name)) and str(status.get("containerID", "")).startswith("docker"):
+    if _is_in_engine(found, name):
         _engine_log(here, found, name, tail=tail, follow=follow, previous=previous)
         return
     _process_log(here, found, name, tail=tail, follow=follow, previous=previous)
+
+
+@command.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("pod")
+@click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("-n", "--namespace", default="default", show_default=True)
+@click.option("-c", "--container", metavar="NAME", help="Needed if the pod has several.")
+@click.option("-i", "--stdin", is_flag=True, help="Pass standard input on.")
+@click.option("-t", "--tty", is_flag=True, help="Give the command a terminal.")
+@options.data_dir
+def execute(
+    pod: str,
+    words: tuple[str, ...],
+    namespace: str,
+    container: str | None,
+    stdin: bool,
+    tty: bool,
+    data_dir: str | None,
+) -> None:
+    """Run a command in a container of this edge, and end with its status."""
+    here = places.find("edge", data_dir)
+    found = _pod(here, namespace, pod)
+    name = _container(found, container)
+    for attempt, running in _processes(here, found):
+        if attempt.parent.name == name:
+            record = records.read(attempt, "container.json", ContainerRecord)
+            if record is not None:
+                execution.beside_process(record, running, words)
+    for each in _containers(here, found, name) if _is_in_engine(found, name) else ():
+        if each.get("State") == "running":
+            engine = _engine(here)
+            raise SystemExit(
+                execution.in_engine(engine, each["Id"], words, stdin=stdin, terminal=tty)
+            )
+    raise KeadmError(f"container {name} of pod {pod} does not run here")
 
 
 @command.group("restart")
@@ -115,6 +153,21 @@ def _status(pod: Object, container: str) -> Object | None:
     return None
 
 
+def _is_in_engine(pod: Object, container: str) -> bool:
+    """Whether a Docker engine has, or had, a container; else it is a plain process."""
+    status = _status(pod, container) or {}
+    return str(status.get("containerID", "")).startswith("docker")
+
+
+def _processes(here: Places, pod: Object) -> Iterator[tuple[Path, RunningRecord]]:
+    """Folder and record of each container of a pod that runs as a plain process."""
+    folder = here.data_dir / "process" / "pods" / pod["metadata"]["uid"]
+    for attempt in records.container_folders(folder) if folder.is_dir() else ():
+        record = records.read(attempt, "running.json", RunningRecord)
+        if record is not None and records.is_alive(record.shim, record.shim_start):
+            yield attempt, record
+
+
 def _process_log(
     here: Places, pod: Object, container: str, *, tail: int | None, follow: bool, previous: bool
 ) -> None:
@@ -141,19 +194,9 @@ def _engine_log(
 
     def read() -> bytes:
         _, body = engine.raw("GET", f"/containers/{quote(which['Id'])}/logs?stdout=1&stderr=1")
-        return body if tty else _unframed(body)
+        return body if tty else execution.unframed(body)
 
     _follow(read, tail=tail, follow=follow)
-
-
-def _unframed(body: bytes) -> bytes:
-    """Take the heads off a stream of Docker's. Source: Engine API, attach."""
-    parts, at = [], 0
-    while at + 8 <= len(body):
-        size = int.from_bytes(body[at + 4 : at + 8], "big")
-        parts.append(body[at + 8 : at + 8 + size])
-        at += 8 + size
-    return b"".join(parts)
 
 
 def _follow(read: Callable[[], bytes], *, tail: int | None, follow: bool) -> None:
@@ -174,18 +217,13 @@ def _follow(read: Callable[[], bytes], *, tail: int | None, follow: bool) -> Non
 
 
 def _end_containers(here: Places, pod: Object) -> list[str]:
-    uid = pod["metadata"]["uid"]
     ended = []
-    folder = here.data_dir / "process" / "pods" / uid
-    for attempt in records.container_folders(folder) if folder.is_dir() else ():
-        record = records.read(attempt, "running.json", RunningRecord)
-        if record is not None and records.is_alive(record.shim, record.shim_start):
-            with suppress(ProcessLookupError):
-                os.kill(record.shim, signal.SIGTERM)  # which it passes on
-                ended.append(attempt.parent.name)
+    for attempt, record in _processes(here, pod):
+        with suppress(ProcessLookupError):
+            os.kill(record.shim, signal.SIGTERM)  # which it passes on
+            ended.append(attempt.parent.name)
     names = [each["name"] for each in (pod.get("spec") or {}).get("containers") or []]
-    statuses = [_status(pod, name) or {} for name in names]
-    if any(str(each.get("containerID", "")).startswith("docker") for each in statuses):
+    if any(_is_in_engine(pod, name) for name in names):
         seconds = (pod.get("spec") or {}).get("terminationGracePeriodSeconds", 30)
         for name in names:
             for each in _containers(here, pod, name):

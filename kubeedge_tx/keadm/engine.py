@@ -70,12 +70,15 @@ class Engine:
         """
         self.ask("POST", f"/containers/{container}/stop?t={seconds}")
 
-    def ask(self, method: str, path: str, *, missing_is_fine: bool = False) -> Any:
+    def ask(
+        self, method: str, path: str, sent: Any = None, *, missing_is_fine: bool = False
+    ) -> Any:
         """Make one call; returns the decoded answer, if there is one.
 
+        :param sent: an object for its body.
         :raises EngineError: no answer, or a status above 399.
         """
-        status, body = self.raw(method, path)
+        status, body = self.raw(method, path, sent)
         if status == 404 and missing_is_fine:
             return None
         try:
@@ -87,14 +90,50 @@ class Engine:
             raise EngineError(f"{method} {path.partition('?')[0]}: {said or status}")
         return decoded
 
-    def raw(self, method: str, path: str) -> tuple[int, bytes]:
+    def upgrade(self, path: str, sent: Any) -> tuple[socket.socket, bytes]:
+        """Make a call that turns its connection into a stream; returns it, and its first bytes.
+
+        :raises EngineError: no answer, or it is no stream.
+        """
+        connection = _Connection(self._address, self._timeout)
+        try:
+            connection.request(
+                "POST",
+                path,
+                json.dumps(sent),
+                {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"},
+            )
+            stream = connection.sock
+            assert isinstance(stream, socket.socket)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                part = stream.recv(4096)
+                if not part:
+                    break
+                head += part
+        except OSError as error:
+            connection.close()
+            raise EngineError(error.strerror or str(error)) from None
+        head, _, first = head.partition(b"\r\n\r\n")
+        if not head.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 200 ")):
+            connection.close()
+            said = first.decode(errors="replace").strip() or head.decode(errors="replace")
+            raise EngineError(f"POST {path}: {said}")
+        stream.settimeout(None)
+        return stream, first
+
+    def raw(self, method: str, path: str, sent: Any = None) -> tuple[int, bytes]:
         """Make one call; returns status and body.
 
         :raises EngineError: no answer.
         """
         connection = _Connection(self._address, self._timeout)
         try:
-            connection.request(method, path)
+            if sent is None:
+                connection.request(method, path)
+            else:
+                kind = {"Content-Type": "application/json"}
+                connection.request(method, path, json.dumps(sent), kind)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except HTTPException:

@@ -14,7 +14,7 @@ VERBS: Final = {
     "reset": ("reset", "Undo init or join on this machine."),
     "check": ("check", "Look whether this machine can join, or why it does not work."),
     "debug": ("debug", "Look into an edge: what it holds, what is wrong, a support bundle."),
-    "ctl": ("ctl", "Pods of this edge: get, logs, restart; the cloud may be away."),
+    "ctl": ("ctl", "Pods of this edge: get, describe, logs, exec, restart; the cloud may be away."),
     "config": ("config", "Validate a configuration file."),
     "upgrade": ("upgrade", "Switch to another version, and back by itself if it fails."),
     "backup": ("backup", "Keep a copy of configuration and store."),

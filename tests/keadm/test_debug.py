@@ -96,6 +96,17 @@ class DebugTests(MachineCase):
 
         said = self.edge("ctl logs", "web", "--tail", "2").output
         self.assertEqual(said, f"it is {PLANTED}\n" * 2)
+        where = ("--data-dir", str(self.edge_dir))
+        script = 'read line; echo "$line, $PW"; echo oops >&2; exit 7'
+        ran = self.keadm(
+            *("ctl", "exec", *where, "-i", "web", "--", "sh", "-c", script), given="hello\n"
+        )
+        self.assertEqual((ran.status, ran.output), (7, f"hello, {PLANTED}\noops\n"))
+        ran = self.keadm("ctl", "exec", *where, "web", "--", "no-such-program")
+        self.assertEqual(ran.status, 127)
+        self.assertIn("executable file not found", ran.output)
+        described = self.edge("ctl describe", "pod", "web")
+        self.assertEqual(described.line("  Ready:"), "Ready: True")
         folder = next((self.edge_dir / "process" / "logs").glob("default_web_*/main"))
         restarted = self.edge("ctl restart pod", "web")
         self.assertEqual(restarted.status, 0, restarted.output)
