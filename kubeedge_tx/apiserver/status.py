@@ -109,6 +109,15 @@ def no_such_resource() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
+def out_of_reach(subresource: str, namespace: str, name: str) -> ApiError:
+    """501 for what would need a way into an edge: edges are behind firewalls and dial out."""
+    verb = {"log": "logs", "exec": "exec"}.get(subresource)
+    instead = f": on its node, keadm ctl {verb} -n {namespace} {name}" if verb else ""
+    return ApiError(
+        501, "NotImplemented", f"{subresource} does not reach into edge nodes{instead}", {}
+    )
+
+
 def method_not_allowed() -> ApiError:
     """405."""
     return ApiError(

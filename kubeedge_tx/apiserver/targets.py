@@ -11,6 +11,9 @@ from kubeedge_tx.apiserver.registry import KindInfo, Registry
 
 _OBJECT_VERBS = {"GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
+_INTO_EDGES = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+"""Subresources of pods that a kubelet would answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -53,6 +56,8 @@ def resolve(
     if info is None or len(rest) > 3 or (namespace and not info.namespaced):
         raise status.no_such_resource()
     if subresource and info.subresource(subresource) is None:
+        if plural == "pods" and subresource in _INTO_EDGES:
+            raise status.out_of_reach(subresource, namespace, name)
         raise status.no_such_resource()
     if name and info.namespaced and not namespace:
         raise status.no_such_resource()

@@ -106,12 +106,21 @@ class RequestTests(ServerCase):
         after = (await self.client.get(MAPS))["metadata"]["resourceVersion"]
         self.assertEqual(before, after)
 
+    async def test_what_would_reach_into_an_edge(self) -> None:
+        """`kubectl logs` and the like say that they do not, and what does instead."""
+        self.assertEqual(
+            await self.refused(501, "GET", f"{PODS}/p/log"),
+            "log does not reach into edge nodes: on its node, keadm ctl logs -n default p",
+        )
+        for subresource in ("exec", "attach", "portforward", "proxy"):
+            await self.refused(501, "POST", f"{PODS}/p/{subresource}")
+
     async def test_paths(self) -> None:
         """What is not served is 404 or 405, never 500."""
         for path in (
             "/api/v2/pods",
             "/apis/apps/v1/deployments",
-            f"{PODS}/p/log",
+            f"{PODS}/p/nosuch",
             "/nosuch",
             "/api/v1/namespaces//pods",
             "/api/v1/pods/p",
