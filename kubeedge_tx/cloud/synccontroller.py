@@ -39,6 +39,10 @@ SWEEP_SECONDS: Final = 3600.0
 PARALLEL: Final = 16
 """Records looked at at once."""
 
+ASKS: Final = 3
+ASK_AGAIN: Final = 30.0
+"""How often a node is asked what it has, and seconds between."""
+
 _SOURCES: Final = {
     "device": names.DEVICECONTROLLER,
     "devicemodel": names.DEVICECONTROLLER,
@@ -168,6 +172,8 @@ class SyncController:
         self._of_uid: dict[str, set[Key]] = {}
         self._talkative: set[str] = set()
         """Connected nodes that say what they have."""
+        self._asked: set[str] = set()
+        """Those of them that were asked for all of it, and have not answered."""
         self.repairs = 0
         self.removals = 0
         self.collected = 0
@@ -191,6 +197,7 @@ class SyncController:
         if route.source == names.CLOUDHUB:
             node = route.resource.removeprefix("node/")
             self._talkative.discard(node)
+            self._asked.discard(node)
             if route.operation == "connected":
                 await self._check(self._of_node.get(node, ()))
 
@@ -209,7 +216,7 @@ class SyncController:
             self._log.info("comparing all {count} records", count=len(everything))
             await self._check(everything)
             for node in tuple(self._talkative):
-                await self._ask(node)
+                self._ask(node)
 
     # What happened
 
@@ -263,8 +270,9 @@ class SyncController:
         if said.holdings is None:
             ours = ((each.namespace, each.uid, each.version or "") for each in records.values())
             if fingerprint(ours) != said.fingerprint:
-                await self._ask(node)
+                self._ask(node)
             return
+        self._asked.discard(node)
         has = {each.uid: each for each in said.holdings}
         for key, confirmed in records.items():
             found = has.get(key.uid)
@@ -307,17 +315,28 @@ class SyncController:
             if each.version and each.kind.lower() not in UNCOUNTED
         }
 
-    async def _ask(self, node: str) -> None:
-        await self._bus.send(
-            names.CLOUDHUB,
-            self._messages.new(
-                source=names.SYNCCONTROLLER,
-                group=names.GROUP_RESOURCE,
-                operation=names.DIGEST,
-                resource=f"node/{node}/{names.DIGEST_RESOURCE}",
-                content=None,
-            ),
-        )
+    def _ask(self, node: str) -> None:
+        """Ask a node for all that it has; nobody acknowledges a question, so more than once."""
+        if node not in self._asked:
+            self._asked.add(node)
+            self._tasks.spawn(f"what {node} has", self._ask_until_told(node))
+
+    async def _ask_until_told(self, node: str) -> None:
+        for _ in range(ASKS):
+            await self._bus.send(
+                names.CLOUDHUB,
+                self._messages.new(
+                    source=names.SYNCCONTROLLER,
+                    group=names.GROUP_RESOURCE,
+                    operation=names.DIGEST,
+                    resource=f"node/{node}/{names.DIGEST_RESOURCE}",
+                    content=None,
+                ),
+            )
+            await deferLater(self._clock, ASK_AGAIN)
+            if node not in self._asked:
+                return
+        self._asked.discard(node)
 
     async def _restore(self, key: Key, confirmed: Confirmation) -> None:
         """Send an object again that the node had confirmed and has lost."""

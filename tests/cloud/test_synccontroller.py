@@ -115,9 +115,29 @@ class SyncControllerTests(SynchronousTestCase):
         self.start()
         self.assertEqual(self.say(Holding("default/pod/web", "uid-web", version), full=False), [])
         asked = ["digest node/edge-1/digest"]
+        for holdings in (
+            (),
+            (Holding("default/pod/web", "uid-web", "1"),),
+            (Holding("default/pod/web", "other", version),),
+        ):
+            self.run_now(self.controller.handle(connected("edge-1")))
+            self.assertEqual(self.say(*holdings, full=False), asked)
+
+    def test_question_got_lost(self) -> None:
+        """An edge that does not answer is asked again, a few times."""
+        self.record(self.kube.put(PODS, pod()))
+        self.start()
+        asked = ["digest node/edge-1/digest"]
         self.assertEqual(self.say(full=False), asked)
-        self.assertEqual(self.say(Holding("default/pod/web", "uid-web", "1"), full=False), asked)
-        self.assertEqual(self.say(Holding("default/pod/web", "other", version), full=False), asked)
+        self.assertEqual(self.say(full=False), [])
+        for expected in (asked, asked, [], []):
+            self.bus.take()
+            self.clock.advance(30)
+            self.assertEqual(self.bus.brief(), expected)
+        self.assertEqual(self.say(full=False), asked)
+        self.assertEqual(self.say(), ["update node/edge-1/default/pod/web"])
+        self.clock.advance(30)
+        self.assertEqual(self.bus.brief(), [])
 
     def test_lost_objects(self) -> None:
         """What an edge has confirmed and has not, or in an older version, is sent again."""
