@@ -33,7 +33,7 @@ that upstream does not have. A key that does not exist is an error that names it
 connected keeps the rates and windows that it began with.
 """
 
-_LOGGING: Final = {"commonConfig.logging.level", "commonConfig.logging.levels"}
+_LOGGING: Final = {f"commonConfig.logging.{key}" for key in ("level", "format", "levels")}
 
 _FILES: Final = (
     ("cloudcore.yaml", CloudCoreConfig, cloudcore.RELOADABLE | _LOGGING),

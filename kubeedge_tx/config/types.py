@@ -86,6 +86,8 @@ class Logging(Block, frozen=True, kw_only=True):
 
     level: LogLevel = "info"
     """What is below is left out; ``--log-level`` on the command line beats it."""
+    format: Literal["text", "json"] = "text"
+    """Lines for people, or one object a line; ``--log-format`` beats it."""
     levels: dict[str, LogLevel] = {}
     """Other levels for single parts: ``{edge.edgehub: debug, cloud.cloudhub: warn}``."""
 

@@ -19,6 +19,8 @@ from zope.interface import implementer
 
 LEVELS: Final = ("debug", "info", "warn", "error")
 
+FORMS: Final = ("text", "json")
+
 _QUIET: Final = ("twisted", "autobahn", "log_legacy")
 """Namespaces whose ``info`` (every listener, every request) is another program's ``debug``."""
 
@@ -54,18 +56,26 @@ class Levels:
         self._predicate = predicate
 
 
-def observer(
-    stream: TextIO, *, level: str, form: str, levels: Levels | None = None
-) -> ILogObserver:
-    """Build the process' log observer.
+@implementer(ILogObserver)
+class Output:
+    """Writes events, in the form that ``form`` names; that can be changed at any time.
 
-    :param level: one of :data:`LEVELS`; what is below is left out.
-    :param form: ``text`` or ``json``.
-    :param levels: instead of ``level``, if it is to be changed later.
+    :param form: one of :data:`FORMS`.
     """
-    write = _Json(stream) if form == "json" else _Text(stream)
-    predicate: Any = levels or Levels(level)
-    return FilteringLogObserver(write, [predicate])
+
+    def __init__(self, stream: TextIO, form: str) -> None:
+        self._forms = {"text": _Text(stream), "json": _Json(stream)}
+        self.form = form
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        """Write one event."""
+        self._forms[self.form](event)
+
+
+def observer(output: Output, levels: Levels) -> ILogObserver:
+    """Build a process' log observer."""
+    predicate: Any = levels
+    return FilteringLogObserver(output, [predicate])
 
 
 @implementer(ILogObserver)

@@ -54,7 +54,7 @@ class RoleOptions(usage.Options, Generic[C]):
         ["config", None, None, "YAML file with upstream's keys"],
         ["data-dir", None, None, "where databases, keys and ready.json are kept"],
         ["log-level", None, None, "debug, info, warn or error; else commonConfig.logging.level"],
-        ["log-format", None, "text", "text or json"],
+        ["log-format", None, None, "text or json; else commonConfig.logging.format"],
     ]
 
     def opt_defaultconfig(self) -> None:
@@ -76,8 +76,8 @@ class RoleOptions(usage.Options, Generic[C]):
         try:
             if self["log-level"] not in (None, *logs.LEVELS):
                 raise ConfigError("--log-level", f"expected {', '.join(logs.LEVELS)}")
-            if self["log-format"] not in ("text", "json"):
-                raise ConfigError("--log-format", "expected text or json")
+            if self["log-format"] not in (None, *logs.FORMS):
+                raise ConfigError("--log-format", f"expected {' or '.join(logs.FORMS)}")
             if self["config"]:
                 self["config"] = str(Path(self["config"]).absolute())  # for reload
             self.load()
@@ -97,10 +97,11 @@ class RoleOptions(usage.Options, Generic[C]):
             self.config = before
             raise
 
-    def set_levels(self, levels: logs.Levels) -> None:
-        """Log from the levels on that are configured."""
+    def set_logging(self, levels: logs.Levels, output: logs.Output) -> None:
+        """Log from the levels on, and in the form, that are configured."""
         logging = self.config.common_config.logging  # type: ignore[attr-defined]
         levels.set(self["log-level"] or logging.level, logging.levels)
+        output.form = self["log-format"] or logging.format
 
     def apply(self) -> None:
         """Lay the command line over ``self.config``.
@@ -168,6 +169,7 @@ class RoleService(Service):
         self._lock: int | None = None
         self._starting: Deferred[None] | None = None
         self._levels = logs.Levels("info")
+        self._output = logs.Output(sys.stdout, "text")
         self._systemd = Notifier(os.environ, reactor)
         log_file = os.environ.get(LOG_FILE)
         self._log_file = LogFile(reactor, Path(log_file)) if log_file else None
@@ -176,14 +178,8 @@ class RoleService(Service):
     def setServiceParent(self, parent: Any) -> None:
         """Bring our log observer along, unless ``twistd --logger`` was given."""
         if isinstance(parent, Componentized) and not parent.getComponent(ILogObserver):
-            self._options.set_levels(self._levels)
-            observer = logs.observer(
-                sys.stdout,
-                level="info",
-                form=self._options["log-format"],
-                levels=self._levels,
-            )
-            parent.setComponent(ILogObserver, observer)
+            self._options.set_logging(self._levels, self._output)
+            parent.setComponent(ILogObserver, logs.observer(self._output, self._levels))
         super().setServiceParent(parent)
 
     @property
@@ -248,7 +244,7 @@ class RoleService(Service):
             self._options.config = before
             self._log.error("the configuration stays as it was: {error}", error=error)
             return
-        self._options.set_levels(self._levels)
+        self._options.set_logging(self._levels, self._output)
         changed = changed_keys(before, self._options.config)
         taken |= {key for key in changed if key.startswith("commonConfig.logging")}
         self._log.info("read the configuration again; new: {keys}", keys=_listed(changed & taken))

@@ -167,6 +167,8 @@ class ReloadTests(MachineCase):
         written = self.reload(self.cloud_dir, tree, "need a restart: modules.cloudHub.dnsNames\n")
         keys = ["commonConfig.logging.levels.cloud.cloudhub", *keys]
         self.assertIn(f"read the configuration again; new: {', '.join(keys)}\n", written)
+        tree["commonConfig"]["logging"] = {"format": "json"}
+        self.reload(self.cloud_dir, tree, '"event": "read the configuration again')
         tree["commonConfig"]["logging"] = {"level": "error"}
         config.write_text(yaml.safe_dump(tree))
         self.hang_up(self.cloud_dir)

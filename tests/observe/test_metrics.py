@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.observe.httpd import StatusServer
-from kubeedge_tx.observe.logs import Levels, observer
+from kubeedge_tx.observe.logs import Levels, Output, observer
 from kubeedge_tx.observe.metrics import MOST_SERIES, Metrics
 from kubeedge_tx.observe.process import add_process
 from tests.fakes.doors import http_door
@@ -159,7 +159,8 @@ class LogTests(SynchronousTestCase):
 
     def lines(self, form: str, level: str = "info") -> tuple[Logger, io.StringIO]:
         stream = io.StringIO()
-        return Logger("kubeedge_tx.x", observer=observer(stream, level=level, form=form)), stream
+        write = observer(Output(stream, form), Levels(level))
+        return Logger("kubeedge_tx.x", observer=write), stream
 
     def test_text(self) -> None:
         """A line has its level, where it came from, and what happened."""
@@ -178,6 +179,18 @@ class LogTests(SynchronousTestCase):
             (line["level"], line["text"], line["event"], line["node"], line["seconds"]),
             ("warn", "node edge-1 cut", "node {node} cut", "edge-1", 30),
         )
+
+    def test_other_form(self) -> None:
+        """The form can change from one line to the next."""
+        stream = io.StringIO()
+        output = Output(stream, "text")
+        log = Logger("kubeedge_tx.x", observer=observer(output, Levels("info")))
+        log.info("one")
+        output.form = "json"
+        log.info("two")
+        first, second = stream.getvalue().splitlines()
+        self.assertTrue(first.endswith(" x: one"), first)
+        self.assertEqual(json.loads(second)["text"], "two")
 
     def test_failure_without_variables(self) -> None:
         """A traceback shows where, never the values that were at hand."""
@@ -198,7 +211,7 @@ class LevelTests(SynchronousTestCase):
         """A part with a level of its own says more, or less, than the others."""
         stream = io.StringIO()
         levels = Levels("info", {"edge.edgehub": "debug", "cloud": "error"})
-        write = observer(stream, level="info", form="text", levels=levels)
+        write = observer(Output(stream, "text"), levels)
 
         def said() -> list[str]:
             stream.seek(0)
