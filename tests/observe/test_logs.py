@@ -8,7 +8,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from kubeedge_tx.observe.logs import MAX_TEXT, observer
+from kubeedge_tx.observe.logs import MAX_TEXT, Levels, Output, observer
 
 
 class StrangeTextTests(SynchronousTestCase):
@@ -16,7 +16,7 @@ class StrangeTextTests(SynchronousTestCase):
 
     def lines(self, form: str, **event: Any) -> list[str]:
         stream = io.StringIO()
-        observe: Any = observer(stream, level="info", form=form)
+        observe: Any = observer(Output(stream, form), Levels("info"))
         Logger(namespace="test", observer=observe).warn("{node} said {what}", **event)
         return stream.getvalue().splitlines()
 
@@ -40,7 +40,7 @@ class StrangeTextTests(SynchronousTestCase):
         (line,) = self.lines("text", node="Kühlhaus-北", what="…")
         self.assertIn("Kühlhaus-北 said …", line)
         stream = io.StringIO()
-        observe: Any = observer(stream, level="info", form="text")
+        observe: Any = observer(Output(stream, "text"), Levels("info"))
         try:
             raise ValueError("one\ntwo")
         except ValueError:
