@@ -17,6 +17,15 @@ from kubeedge_tx.keadm.places import KeadmError, Places
 from kubeedge_tx.keadm.probes import Machine, Result
 
 
+def _no_master(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value:
+        raise KeadmError(
+            "--master: an address says nothing of who we are there; write it into a kubeconfig "
+            f"(kubectl --kubeconfig FILE config set-cluster NAME --server {value}) and give that "
+            "with --kube-config FILE"
+        )
+
+
 @click.command("init")
 @click.option(
     "--advertise-address",
@@ -34,6 +43,13 @@ from kubeedge_tx.keadm.probes import Machine, Result
     "--kube-config",
     metavar="FILE",
     help="The cluster to work for; without it the cloud brings its own Kubernetes API.",
+)
+@click.option(
+    "--master",
+    metavar="URL",
+    expose_value=False,
+    callback=_no_master,
+    help="Upstream's; the address is in the kubeconfig.",
 )
 @options.sets
 @options.data_dir

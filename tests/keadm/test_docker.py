@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-from typing import Any
+from typing import Any, Final
+
+import yaml
 
 from kubeedge_tx.runtime.docker_specs import OWNER
+from tests.generated import ROOT
 from tests.keadm.machine import KEADM, MachineCase, until
 from tests.requirements import requires
 from tests.runtime.docker_image import BUSYBOX, engine, ensure_busybox
+
+EXAMPLE: Final = ROOT / "examples" / "thermometer"
 
 LOOP = """
 trap 'exit 0' TERM
@@ -80,11 +85,27 @@ class DockerTests(MachineCase):
         before = self.keadm("ctl", "logs", *where, "web", "--previous")
         self.assertIn("line 1\n", before.output)
 
+        self._describe_device(where)
         self.assertEqual(len(self.containers()), 3)
         gone = self.keadm("reset", "edge", *where, "--force")
         self.assertEqual(gone.status, 0, gone.output)
         self.assertEqual(self.containers(), [])
         self.assertFalse(self.edge_dir.exists())
+
+    def _describe_device(self, where: tuple[str, ...]) -> None:
+        for kind, folder in (("DeviceModel", "model"), ("Device", "device")):
+            obj = yaml.safe_load((EXAMPLE / f"{folder}.yaml").read_text())
+            if kind == "Device":
+                obj["spec"]["nodeName"] = self.node
+            path = f"/apis/{obj['apiVersion']}/namespaces/default/{kind.lower()}s"
+            self.api(path, obj)
+        name = obj["metadata"]["name"]
+        words = ("ctl", "describe", *where, "device", name)
+        until("the device", lambda: self.keadm(*words).status == 0)
+        described = self.keadm(*words)
+        self.assertEqual(described.line("Model:").split()[1], obj["spec"]["deviceModelRef"]["name"])
+        for each in obj["spec"]["properties"]:
+            self.assertIn(each["name"], described.output)
 
     def _run_commands(self, where: tuple[str, ...]) -> None:
         script = 'read line; echo "$line, $(cat)"; echo oops >&2; exit 7'

@@ -357,6 +357,13 @@ class BadInputTests(MachineCase):
         self.assertIn("modules.cloudHub.nodeLimits: there is no such key", done.output)
         self.assertFalse(self.cloud_dir.exists())
 
+    def test_master(self) -> None:
+        """Upstream's --master is answered by what to do in its place."""
+        done = self.init("--master", "https://192.0.2.9:6443")
+        self.assertEqual(done.status, 1)
+        self.assertIn("config set-cluster NAME --server https://192.0.2.9:6443", done.line("Error"))
+        self.assertFalse(self.cloud_dir.exists())
+
     def test_systemd_that_is_not_there(self) -> None:
         """--service where systemd does not run says so."""
         if Path("/run/systemd/system").is_dir():
