@@ -31,6 +31,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     content: msgspec.Raw = OK
     error: str = ""
+    is_away: bool = False
+    """There was no answer: it is not that the cloud refused."""
 
 
 class Remote:

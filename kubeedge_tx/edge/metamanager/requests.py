@@ -81,7 +81,7 @@ class Requests:
             except StoreError:
                 if kind == "nodepatch" and self._remote.connected:
                     # It says that the disk is full, so it must not wait until it is not.
-                    self._spawn(message, self._outcome(message, None))
+                    self._spawn(message, self._outcome(message))
                 raise
         elif operation == names.DELETE and kind == "pod":
             key = f"delete/{resource}/{_precondition(message)}"
@@ -140,8 +140,8 @@ class Requests:
         if row is not None and is_fresh(token, now):
             self._answer(message, msgspec.Raw(row.value))
             return
-        spare = Outcome(msgspec.Raw(row.value)) if row and is_valid(token, now) else None
-        self._spawn(message, self._ask(message, spare))
+        spare = Outcome(msgspec.Raw(row.value)) if row is not None else None
+        self._spawn(message, self._ask_for_token(message, spare, is_valid(token, now)))
 
     def _ask_once(self, message: Message) -> None:
         """Ask the cloud, once for all who want the same object at the moment."""
@@ -153,18 +153,29 @@ class Requests:
 
     async def _ask_for_all(self, key: tuple[str, str], message: Message) -> None:
         try:
-            outcome = await self._outcome(message, None)
+            outcome = await self._outcome(message)
         finally:
             waiting = self._waiting.pop(key)
         for each in waiting:
             self._tell(each, outcome)
 
-    async def _ask(self, message: Message, spare: Outcome | None = None) -> None:
-        self._tell(message, await self._outcome(message, spare))
+    async def _ask(self, message: Message) -> None:
+        self._tell(message, await self._outcome(message))
 
-    async def _outcome(self, message: Message, spare: Outcome | None) -> Outcome:
+    async def _ask_for_token(self, message: Message, spare: Outcome | None, is_valid: bool) -> None:
+        """Ask for a token; if the cloud is away, the last one must do.
+
+        Even if it has ended: without one the pod would not start after a reboot, and with this
+        one it can do everything that does not need the API server, which is away as well.
+        """
+        outcome = await self._outcome(message)
+        if spare is not None and (outcome.is_away or (outcome.error and is_valid)):
+            outcome = spare
+        self._tell(message, outcome)
+
+    async def _outcome(self, message: Message) -> Outcome:
         try:
-            outcome = await self._remote.ask(message)
+            return await self._remote.ask(message)
         except CancelledError:
             raise
         except KubeEdgeError as error:
@@ -175,8 +186,7 @@ class Requests:
                     resource=message.route.resource,
                     why=str(error),
                 )
-            outcome = Outcome(error=str(error))
-        return spare if outcome.error and spare is not None else outcome
+            return Outcome(error=str(error), is_away=not isinstance(error, StoreError))
 
     def _spawn(self, message: Message, work: Coroutine[Any, Any, object]) -> None:
         self._tasks.spawn(f"{message.route.operation} {message.route.resource}", work)

@@ -398,13 +398,25 @@ class TokenTests(RequestCase):
         self.assertNoResult(self.ask("query", self.RESOURCE, self.REQUEST))
 
     def test_offline(self) -> None:
-        """Late in its life a token is better than none; an expired one is not."""
+        """Late in its life a token is better than none, and so is one that has ended."""
         self.fetch()
         self.clock.advance(3500)
         self.offline()
         self.assertEqual(self.answer("query", self.RESOURCE, self.REQUEST), self.token())
-        self.clock.advance(100)
-        self.assertEqual(self.answer("query", self.RESOURCE, self.REQUEST)[0], "error")
+        self.clock.advance(10 * 86_400)
+        self.assertEqual(self.answer("query", self.RESOURCE, self.REQUEST), self.token())
+
+    def test_refused(self) -> None:
+        """When the cloud says no, a token that has ended does not stand in for a new one."""
+        self.fetch()
+        self.clock.advance(3500)
+        for seconds, refused in ((0, False), (200, True)):
+            self.clock.advance(seconds)
+            self.cloud.channel.take()
+            asked = self.ask("query", self.RESOURCE, self.REQUEST)
+            self.reply(self.sent(), status_error("Forbidden", 403, "no"))
+            answer = self.read(self.successResultOf(asked))
+            self.assertEqual(answer == self.token(), not refused)
 
     def test_goes_with_the_pod(self) -> None:
         """The tokens of a deleted pod are removed with it, and no others."""
