@@ -21,8 +21,8 @@ from typing import Any, Final
 from tests.docpages import Block
 
 ROOT: Final = Path(__file__).parent.parent
-PATIENCE: Final = 240.0
-WAIT: Final = 15.0
+PATIENCE: Final = 600.0
+WAIT: Final = 60.0
 """Seconds until what is expected must have come."""
 
 _PROGRAMS: Final = {
