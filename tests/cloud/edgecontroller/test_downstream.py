@@ -8,6 +8,7 @@ from zope.interface.verify import verifyObject
 from kubeedge_tx.api.resources import CONFIGMAPS, NODES, PODS, SECRETS
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.cloud.edgecontroller.claims import SESSION
 from tests.cloud.edgecontroller.rig import EdgeControllerCase
 from tests.cloud.rig import config_map, connected, node, pod, read, secret
 
@@ -278,9 +279,11 @@ class NodeTests(EdgeControllerCase):
         self.assertEqual({m.route.resource for m in sent}, {"node/edge-1/null/node/edge-1"})
         annotations = read(sent[-1])["metadata"]["annotations"]
         self.assertEqual(annotations["cloudcore"], "192.0.2.2")
+        self.assertEqual(annotations[SESSION], "cloud-a/1")
         self.assertEqual(len(self.kube.made("patch")), 1)
-        self.assertEqual(len(self.say(connected("edge-1"))), 1)
-        self.assertEqual(len(self.kube.made("patch")), 1)
+        again = self.say(connected("edge-1"))
+        self.assertEqual(read(again[-1])["metadata"]["annotations"][SESSION], "cloud-a/2")
+        self.assertEqual(len(self.kube.made("patch")), 2)
 
     def test_an_unknown_node_that_connects(self) -> None:
         """It will register; until then there is nothing to send."""
