@@ -38,7 +38,7 @@ from kubeedge_tx.cloud.cloudhub.session import NodeSession
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
-from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
 from kubeedge_tx.edge.edgehub.connector import EdgeHubSettings
 from kubeedge_tx.edge.edgehub.hub import EdgeHub
 from kubeedge_tx.edge.metamanager.manager import MetaManager

@@ -33,7 +33,8 @@ from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
 from kubeedge_tx.cloud.partitions import Partitions
 from kubeedge_tx.cloud.patience import patiently
 from kubeedge_tx.cloud.settings import check
-from kubeedge_tx.cloud.synccontroller import SyncController, Wanted
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
+from kubeedge_tx.cloud.synccontroller.objects import Wanted
 from kubeedge_tx.config import host
 from kubeedge_tx.config.cloudcore import RELOADABLE, CloudCoreConfig, Modules
 from kubeedge_tx.config.types import relocate, split_address

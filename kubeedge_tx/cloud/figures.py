@@ -13,7 +13,7 @@ from kubeedge_tx.cloud.cloudhub.keystore import Keys
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
-from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer
 from kubeedge_tx.observe.bounds import Bounds
@@ -107,10 +107,10 @@ def add_repairs(metrics: Metrics, controller: SyncController) -> None:
         "collected (a record of what is gone), lost (an edge had not what it had confirmed).",
         ("action",),
         lambda: {
-            ("repair",): float(controller.repairs),
-            ("removal",): float(controller.removals),
+            ("repair",): float(controller.objects.repairs),
+            ("removal",): float(controller.objects.removals),
             ("collected",): float(controller.collected),
-            ("lost",): float(controller.lost),
+            ("lost",): float(controller.inventory.lost),
         },
     )
 

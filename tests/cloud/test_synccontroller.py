@@ -19,7 +19,10 @@ from kubeedge_tx.api.resources import (
 )
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import Header, Message, Route, raw
-from kubeedge_tx.cloud.synccontroller import Key, Relevance, SyncController, Wanted
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
+from kubeedge_tx.cloud.synccontroller.objects import Wanted
+from kubeedge_tx.cloud.synccontroller.records import Key
+from kubeedge_tx.cloud.synccontroller.relevance import Relevance
 from kubeedge_tx.kube.interfaces import IListener
 from tests.cloud.rig import Recorder, config_map, connected, factory, node, pod, read
 from tests.fakes.kube import FakeKube, unreachable
@@ -158,7 +161,7 @@ class SyncControllerTests(SynchronousTestCase):
             sorted(self.unconfirmed),
             [("edge-1", "default", "uid-old"), ("edge-1", "default", "uid-web")],
         )
-        self.assertEqual(self.controller.lost, 2)
+        self.assertEqual(self.controller.inventory.lost, 2)
 
     def test_lost_before_it_was_recorded(self) -> None:
         """So is what it has confirmed a moment ago, and no record tells yet."""

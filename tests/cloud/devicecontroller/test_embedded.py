@@ -31,8 +31,9 @@ from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.message import Header, Message, MessageFactory, Route, raw
 from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud import crds
+from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.devicecontroller.controller import DeviceController
-from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
@@ -105,6 +106,9 @@ class EmbeddedTests(TestCase):
             cluster_object_syncs=informers[CLUSTEROBJECTSYNCS],
             nodes=informers[NODES],
             objects=[informers[kind] for kind in (NODES, DEVICES, DEVICEMODELS)],
+            confirmations=SyncPoint(
+                reactor, self.client, informers[OBJECTSYNCS], informers[CLUSTEROBJECTSYNCS]
+            ),
             wanted=controller.downstream.wanted,
         )
         for module in (controller, sync):

@@ -28,9 +28,10 @@ from kubeedge_tx.beehive.bus import MessageBus
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.service import ModuleService
 from kubeedge_tx.cloud import crds
+from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
 from kubeedge_tx.cloud.edgecontroller.controller import EdgeController
-from kubeedge_tx.cloud.synccontroller import SyncController
+from kubeedge_tx.cloud.synccontroller.controller import SyncController
 from kubeedge_tx.kube.client import KubeClient
 from kubeedge_tx.kube.informer import Informer, Informers
 from kubeedge_tx.observe.denials import Denials
@@ -97,6 +98,7 @@ class EmbeddedTests(TestCase):
             cluster_object_syncs=cluster_syncs,
             nodes=nodes,
             objects=[nodes, pods, configmaps, secrets],
+            confirmations=SyncPoint(reactor, self.client, syncs, cluster_syncs),
         )
         for module in (controller, sync):
             await self.begin(ModuleService(module, self.bus, messages))

@@ -1,0 +1,1 @@
+"""SyncController: what each node has confirmed against what the cluster has."""

@@ -1,0 +1,157 @@
+"""What edges say they have, against what they have confirmed: for edges that lost their store."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from kubeedge_tx.api import meta
+from kubeedge_tx.api.holdings import Confirmation, Digest, Holding, fingerprint
+from kubeedge_tx.beehive import names
+from kubeedge_tx.beehive.interfaces import IMessageBus
+from kubeedge_tx.beehive.message import Message, MessageFactory
+from kubeedge_tx.beehive.route import CLUSTER
+from kubeedge_tx.beehive.tasks import TaskSet
+from kubeedge_tx.beehive.workers import KeyedWorkers
+from kubeedge_tx.cloud.synccontroller.objects import Objects
+from kubeedge_tx.cloud.synccontroller.records import Key, Records
+from kubeedge_tx.errors import KubeError
+
+ASKS: Final = 3
+ASK_AGAIN: Final = 30.0
+"""How often a node is asked what it has, and seconds between."""
+
+
+class Inventory:
+    """Compare digests of edges of ours; KubeEdge's send none.
+
+    :param workers: where objects are worked on, one after the other for each record.
+
+    ``lost`` counts the objects that edges had confirmed and had no more.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        bus: IMessageBus,
+        messages: MessageFactory,
+        clock: IReactorTime,
+        *,
+        records: Records,
+        objects: Objects,
+        workers: KeyedWorkers,
+        tasks: TaskSet,
+    ) -> None:
+        self._bus = bus
+        self._messages = messages
+        self._clock = clock
+        self._records = records
+        self._objects = objects
+        self._workers = workers
+        self._tasks = tasks
+        self._talkative: set[str] = set()
+        """Connected nodes that say what they have."""
+        self._asked: set[str] = set()
+        """Those of them that were asked for all of it, and have not answered."""
+        self.lost = 0
+
+    def forget(self, node: str) -> None:
+        """Expect nothing: its session has begun or ended."""
+        self._talkative.discard(node)
+        self._asked.discard(node)
+
+    async def said(self, node: str, message: Message) -> None:
+        """Take a digest: short, when an edge connects, and in full, when it was asked."""
+        try:
+            digest = msgspec.json.decode(message.content, type=Digest)
+        except (msgspec.DecodeError, RecursionError):
+            self._log.warn("{node} sent a digest that is none", node=node)
+            return
+        self._talkative.add(node)
+        records = self._records.confirmed(node)
+        if digest.holdings is None:
+            ours = ((each.namespace, each.uid, each.version or "") for each in records.values())
+            if fingerprint(ours) != digest.fingerprint:
+                self._ask(node)
+            return
+        self._asked.discard(node)
+        has = {each.uid: each for each in digest.holdings}
+        for key, confirmed in records.items():
+            found = has.get(key.uid)
+            if found is None or meta.is_newer(confirmed.version or "", found.version):
+                await self._workers.submit(
+                    key, partial(self._restore, key, confirmed), f"restoring {key.name}"
+                )
+        known = {key.uid for key in records}
+        for each in digest.holdings:
+            if each.uid not in known:
+                await self._workers.submit(
+                    (node, each.uid), partial(self._doubt, node, each), f"doubting {each.resource}"
+                )
+
+    def ask_all(self) -> None:
+        """Ask every node that tells."""
+        for node in tuple(self._talkative):
+            self._ask(node)
+
+    def _ask(self, node: str) -> None:
+        """Ask a node for all that it has; nobody acknowledges a question, so more than once."""
+        if node not in self._asked:
+            self._asked.add(node)
+            self._tasks.spawn(f"what {node} has", self._ask_until_told(node))
+
+    async def _ask_until_told(self, node: str) -> None:
+        for _ in range(ASKS):
+            await self._bus.send(
+                names.CLOUDHUB,
+                self._messages.new(
+                    source=names.SYNCCONTROLLER,
+                    group=names.GROUP_RESOURCE,
+                    operation=names.DIGEST,
+                    resource=f"node/{node}/{names.DIGEST_RESOURCE}",
+                    content=None,
+                ),
+            )
+            await deferLater(self._clock, ASK_AGAIN)
+            if node not in self._asked:
+                return
+        self._asked.discard(node)
+
+    async def _restore(self, key: Key, confirmed: Confirmation) -> None:
+        """Send an object again that the node had confirmed and has lost."""
+        self.lost += 1
+        self._records.take_back(key)
+        informer = self._objects.informer(confirmed.kind)
+        if informer is None or not confirmed.name:
+            return
+        try:
+            obj = await self._objects.find(informer, key, confirmed.name)
+        except KubeError as error:
+            self._log.warn("cannot restore {record}: {error}", record=key.name, error=error)
+            return
+        if obj is not None and self._objects.is_wanted(key.node, obj):
+            await self._objects.repair(informer, key, obj)
+
+    async def _doubt(self, node: str, holding: Holding) -> None:
+        """Look at an object that the node has and nobody knows to be confirmed."""
+        namespace, _, rest = holding.resource.partition("/")
+        kind, _, name = rest.partition("/")
+        informer = self._objects.informer(kind)
+        if informer is None or not name or "/" in name:
+            return
+        key = Key("" if namespace == CLUSTER else namespace, f"{node}.{holding.uid}")
+        try:
+            obj = await self._objects.find(informer, key, name)
+        except KubeError as error:
+            self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
+            return
+        if obj is None or not self._objects.is_wanted(node, obj):
+            await self._objects.remove(informer, key, name)
+        elif self._objects.is_newer(obj, holding.version):
+            await self._objects.repair(informer, key, obj)
