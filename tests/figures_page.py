@@ -31,12 +31,12 @@ few values: there is no series for each node, but for the twenty that are worst,
 more than 200 series counts the others as ``other``.
 """
 
-_ROOMS: Final = (
-    ("Cloud", ("cloud",)),
-    ("Edge", ("edge",)),
-    ("Both", ("observe",)),
-    ("The MQTT broker, at an edge or alone", ("mqtt",)),
-)
+_OWN: Final = {
+    "cloud": "Cloud",
+    "edge": "Edge",
+    "mqtt": "The MQTT broker, at an edge or alone",
+}
+"""Folders with a part of the page to themselves; all others are in both roles."""
 
 
 @dataclass(frozen=True, order=True)
@@ -85,7 +85,8 @@ def _of_file(file: Path) -> Iterator[Family]:
 def render() -> str:
     """Write the page."""
     parts = [_HEAD]
-    for title, rooms in _ROOMS:
+    shared = [each.name for each in CODE.iterdir() if each.is_dir() and each.name not in _OWN]
+    for title, rooms in (*((title, [room]) for room, title in _OWN.items()), ("Both", shared)):
         parts.append(f"{title}\n{'-' * len(title)}\n")
         for each in families(*rooms):
             labels = ", ".join(f"``{label}``" for label in each.labels)

@@ -61,6 +61,8 @@ class MonitoringTests(MachineCase):
         given = _families(cloud) | _families(edge)
         listed = {(each.name, each.kind, each.help) for each in families("")}
         self.assertEqual(given, listed, "docs/metrics.rst lists what is given")
+        for name, kind, _ in given:
+            self.assertEqual(name.endswith("_total"), kind == "counter", name)
         known = {name for name, _, _ in given} | {"up"}
         known |= {f"{name}_bucket" for name, kind, _ in given if kind == "histogram"}
         asked = list(_expressions())

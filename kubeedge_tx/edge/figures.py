@@ -13,7 +13,7 @@ from kubeedge_tx.edge.eventbus.outgoing import MOST_WAITING
 from kubeedge_tx.edge.metamanager.manager import MetaManager
 from kubeedge_tx.observe.bounds import Bounds
 from kubeedge_tx.observe.figures import add_traffic
-from kubeedge_tx.observe.metrics import Metrics, Values
+from kubeedge_tx.observe.metrics import LAGS, Metrics, Values
 from kubeedge_tx.store.meta import MAX_GONE, MetaStore
 from kubeedge_tx.store.outbox import FULL, OLD, Outbox
 
@@ -86,6 +86,14 @@ def add_store(metrics: Metrics, meta: MetaManager, outbox: Outbox) -> None:
         "kubeedge_outbox_oldest_seconds",
         "Age of the oldest message that the cloud has not confirmed.",
         read=outbox.oldest_seconds,
+    )
+    outbox.on_confirmed(
+        metrics.histogram(
+            "kubeedge_outbox_confirm_seconds",
+            "From a message's coming to the cloud's answer, or, of what is never answered, to its "
+            "being written to the connection.",
+            buckets=LAGS,
+        ).observe
     )
     metrics.counter(
         "kubeedge_outbox_lost_messages_total",

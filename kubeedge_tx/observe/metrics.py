@@ -15,6 +15,9 @@ CONTENT_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0)
 """Default histogram buckets, for durations."""
 
+LAGS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86400.0)
+"""Histogram buckets for what waits for a link: from the same switch to a day away, in seconds."""
+
 MOST_SERIES: Final = 200
 """Series of one counter or histogram; what comes after them is counted as ``other``."""
 

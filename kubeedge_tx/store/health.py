@@ -17,9 +17,9 @@ class StoreHealth:
             ("store",),
             lambda: {(each.path.name,): float(bool(each.problem)) for each in self._databases},
         )
-        metrics.gauge(
-            "kubeedge_store_failed_writes",
-            "Writes that did not reach the disk, since the start.",
+        metrics.counter(
+            "kubeedge_store_failed_writes_total",
+            "Writes that did not reach the disk.",
             ("store",),
             lambda: {(each.path.name,): float(each.failed_writes) for each in self._databases},
         )

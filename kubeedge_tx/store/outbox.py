@@ -94,6 +94,7 @@ class Outbox:
         self._lanes: dict[int, dict[str, None]] = {CONTROL: {}, STATE: {}, BULK: {}}
         self._bytes = 0
         self._changed: Callable[[], None] = lambda: None
+        self._confirmed: Callable[[float], None] = lambda seconds: None
         self.lost: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -115,6 +116,10 @@ class Outbox:
 
     def _now_ms(self) -> int:
         return self._before_ms + self._steady_ms()
+
+    def on_confirmed(self, callback: Callable[[float], None]) -> None:
+        """Call ``callback`` with the age of each message that was removed, in seconds."""
+        self._confirmed = callback
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever a message was added; there is one such listener."""
@@ -205,6 +210,9 @@ class Outbox:
 
         def applied(_: None) -> None:
             for message_id in ids:
+                row = self._rows.get(message_id)
+                if row is not None:
+                    self._confirmed(max(0.0, (self._now_ms() - row.created_ms) / 1000))
                 self._drop(message_id)
 
         return Change(work, applied)

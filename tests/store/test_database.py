@@ -133,7 +133,7 @@ class DatabaseTests(TestCase):
         await fails(database.write(insert("big", "x" * 100_000)), StoreError)
         self.assertIn("the disk is full; free some space", str(health.problem()))
         self.assertIn('kubeedge_store_failing{store="edge.db"} 1', metrics.text())
-        self.assertIn('kubeedge_store_failed_writes{store="edge.db"} 1', metrics.text())
+        self.assertIn('kubeedge_store_failed_writes_total{store="edge.db"} 1', metrics.text())
         while health.problem():
             await deferLater(reactor, 0.01)
         self.assertIn('kubeedge_store_failing{store="edge.db"} 0', metrics.text())

@@ -90,6 +90,18 @@ class OutboxTests(OutboxCase):
         self.restart()
         self.assertEqual((len(self.outbox), self.outbox.size_bytes), (0, 0))
 
+    def test_age_of_confirmed(self) -> None:
+        """Whoever asked hears how long a message had waited; not of one that was replaced."""
+        heard: list[float] = []
+        self.outbox.on_confirmed(heard.append)
+        self.put("a", key="web")
+        self.now_ms += 2500
+        self.put("b", key="web")
+        self.now_ms += 1500
+        for message_id in ("a", "b", "b"):
+            self.successResultOf(self.outbox.confirm(message_id))
+        self.assertEqual(heard, [1.5])
+
     def test_listener(self) -> None:
         """Whoever sends hears of a message once it is on disk."""
         heard: list[int] = []

@@ -16,16 +16,13 @@ from twisted.internet.interfaces import IReactorTime
 from kubeedge_tx.cloud.cloudhub.dispatcher import MessageDispatcher
 from kubeedge_tx.cloud.cloudhub.queue import NodeMessageQueue, Order
 from kubeedge_tx.cloud.cloudhub.sessions import SessionTable
-from kubeedge_tx.observe.metrics import Histogram, Metrics, Values
+from kubeedge_tx.observe.metrics import LAGS, Histogram, Metrics, Values
 
 WORST: Final = 20
 """Nodes that have series of their own."""
 
 CONNECTED: Final = "connected"
 AWAY: Final = "away"
-
-LAGS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0, 86400.0)
-"""Buckets, seconds: from an edge on the same switch to one that is away for a day."""
 
 _LOOK_LIFE: Final = 0.5
 """Seconds that one look at all queues serves for: the gauges of one scrape share it."""
