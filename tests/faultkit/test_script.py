@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -97,8 +97,9 @@ class MachineTests(TestCase):
         await teller.ask()
         kit = Kit(reactor)
         await perform(Step(do="stop", pid=teller.pid), kit)
+        while "\nState:\tT" not in Path(f"/proc/{teller.pid}/status").read_text():
+            await deferLater(reactor, 0.01)
         answer = teller.ask()
-        self.assertIn("\nState:\tT", Path(f"/proc/{teller.pid}/status").read_text())
         await perform(Step(do="continue", pid=teller.pid), kit)
         await answer
         await perform(Step(do="kill", pid=teller.pid), kit)
