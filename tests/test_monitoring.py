@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ from urllib.request import urlopen
 
 import msgspec
 import yaml
+from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.config.cloudcore import CloudCoreConfig
 from kubeedge_tx.config.edgecore import EdgeCoreConfig
 from tests.figures_page import families
 from tests.generated import ROOT
 from tests.keadm.machine import MachineCase
+from tests.requirements import requires
 
+ALERTS = ROOT / "deploy/prometheus/alerts.yaml"
 METRIC = re.compile(r"\b(?:kubeedge|process)_\w+", re.IGNORECASE)
 JOB = re.compile(r'job=~?"[^"]*"')
 
@@ -28,7 +32,7 @@ def _expressions() -> Iterator[tuple[str, str]]:
     for panel in dashboard["panels"]:
         for target in panel.get("targets", ()):
             yield panel["title"], target["expr"]
-    alerts = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())
+    alerts = yaml.safe_load(ALERTS.read_text())
     for group in alerts["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], rule["expr"]
@@ -50,6 +54,38 @@ def _default(path: str) -> float:
         if found is not None:
             return float(found)
     raise AssertionError(f"there is no key {path}")
+
+
+@requires("promtool")
+class RulesTests(SynchronousTestCase):
+    """Prometheus' own judge."""
+
+    def promtool(self, *arguments: str) -> None:
+        done = subprocess.run(
+            ["promtool", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+    def test_rules(self) -> None:
+        """The alert rules are ones, and so is each question of the dashboard."""
+        self.promtool("check", "rules", str(ALERTS))
+        rules = [
+            {"record": f"panel:{number}", "expr": expression}
+            for number, (_, expression) in enumerate(_expressions())
+        ]
+        asked = Path(self.mktemp())
+        asked.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+        self.promtool("check", "rules", str(asked))
+
+    def test_alerts(self) -> None:
+        """Alerts fire when something is wrong, and none does when nothing is."""
+        tests = Path(self.mktemp())
+        tests.write_text((ROOT / "tests/alerts.yaml").read_text().replace("RULES", str(ALERTS)))
+        self.promtool("test", "rules", str(tests))
 
 
 class MonitoringTests(MachineCase):
