@@ -145,7 +145,7 @@ class WrongAtBootTests(ClockCase):
         await self.clocks.shift(clock, -time.time() + HOUR)
         await edge.run()
         await until("the pod to run", lambda: running(edge.data_dir), edge)
-        await self.remarks(edge, "days behind the cloud's; set it")
+        await self.remarks(edge, "days behind the cloud's; set the one that is wrong")
         await until("the edge to say why", lambda: self.said(edge), edge)
         self.assertEqual(edge.process.lines("connected to the cloud"), [])
         await self.clocks.right(clock)

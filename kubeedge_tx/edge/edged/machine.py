@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -69,11 +68,6 @@ def read_machine(root: Path = Path("/")) -> Machine:
         system_uuid=_text(root / "sys/class/dmi/id/product_uuid") or machine_id,
         hugepages=_hugepages(root),
     )
-
-
-def since_start_of_machine() -> float:
-    """Read the seconds since this machine was started, those included in which it slept."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def read_usage(folder: Path, root: Path = Path("/")) -> Usage:

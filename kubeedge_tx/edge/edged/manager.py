@@ -14,18 +14,13 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus, IModule
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.beehive.route import parse
+from kubeedge_tx.beehive.steady import steady_seconds
 from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.edge.edged import podspec
 from kubeedge_tx.edge.edged.contact import Contact
 from kubeedge_tx.edge.edged.events import EventRecorder
 from kubeedge_tx.edge.edged.gc import Collector
-from kubeedge_tx.edge.edged.machine import (
-    Machine,
-    Usage,
-    read_machine,
-    read_usage,
-    since_start_of_machine,
-)
+from kubeedge_tx.edge.edged.machine import Machine, Usage, read_machine, read_usage
 from kubeedge_tx.edge.edged.node import NodeKeeper
 from kubeedge_tx.edge.edged.objects import Objects
 from kubeedge_tx.edge.edged.partition import Partition
@@ -80,7 +75,7 @@ class Edged:
         report_events: bool = False,
         prober: Prober | None = None,
         machine: Machine | None = None,
-        elapsed: Callable[[], float] = since_start_of_machine,
+        elapsed: Callable[[], float] = steady_seconds,
         usage: Callable[[], Usage] | None = None,
     ) -> None:
         self._clock = reactor

@@ -70,5 +70,6 @@ class CloudTime:
         unit, size = next(each for each in _UNITS if abs(off) >= 2 * each[1] or each[1] == 1.0)
         return (
             f"this machine's clock is {abs(off) / size:.0f} {unit} "
-            f"{'ahead of' if off > 0 else 'behind'} the cloud's; set it (timedatectl, or NTP)"
+            f"{'ahead of' if off > 0 else 'behind'} the cloud's; set the one that is wrong "
+            "(timedatectl, or NTP)"
         )
