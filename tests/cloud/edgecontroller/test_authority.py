@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import globalLogPublisher
 
 from kubeedge_tx.api.resources import (
@@ -18,6 +20,7 @@ from kubeedge_tx.api.resources import (
     SERVICEACCOUNTS,
 )
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.cloud.cloudhub.admission import refusal
 from kubeedge_tx.cloud.edgecontroller.pods import MAX_PODS
 from tests.cloud.edgecontroller.rig import EdgeControllerCase
 from tests.cloud.rig import from_edge, node, pod, read, secret
@@ -317,3 +320,104 @@ class EventTests(AuthorityCase):
         found = self.kube.peek(EVENTS, "default", "e.1") or {}
         self.assertEqual((found["count"], found["involvedObject"]["name"]), (2, "web"))
         self.assertEqual(found["source"]["host"], "edge-1")
+
+
+VERBS = (
+    *(("insert", kind) for kind in ("node", "nodestatus", "pod", "pod", "lease", "event")),
+    *(("update", kind) for kind in ("node", "nodestatus", "podstatus", "lease", "event")),
+    *(("patch", kind) for kind in ("nodepatch", "podpatch", "event")),
+    *(("delete", kind) for kind in ("pod", "node", "lease")),
+    *(
+        ("query", kind)
+        for kind in ("node", "secret", "configmap", "persistentvolumeclaim", "lease")
+    ),
+    *(("query", kind) for kind in ("serviceaccounttoken", "certificatesigningrequest", "service")),
+    *(("insert", "certificatesigningrequest"), ("upload", "secret"), ("x", "device")),
+)
+NAMES = ("edge-1", "edge-2", "web", "other", "other", "key", "e.2", "e.2", "..", "")
+UIDS = ("uid-web", "uid-other", "")
+
+
+@st.composite
+def contents(draw: st.DrawFn) -> Any:
+    """What a node may put into a message: parts that mean something, in any order."""
+    name, uid = draw(st.sampled_from(NAMES)), draw(st.sampled_from(UIDS))
+    kind = draw(st.sampled_from(("Pod", "Node", "Secret")))
+    where = draw(st.sampled_from(("default", "kube-system", "kube-node-lease")))
+    about = {"name": name, "namespace": where, "uid": uid, "labels": {"app": "db"}}
+    own = {"kind": "Pod", "name": "web", "namespace": "default"}
+    involved = draw(st.sampled_from((own, {"kind": kind, "name": name, "namespace": where})))
+    parts = {
+        "metadata": about | draw(st.sampled_from(({}, {"annotations": MIRROR}))),
+        "spec": {
+            "nodeName": draw(st.sampled_from(("edge-1", "edge-2"))),
+            "boundObjectRef": {"kind": kind, "name": name, "uid": uid},
+            "volumes": [{"secret": {"secretName": "key"}}],
+        },
+        "status": {"phase": "Failed"},
+        "Name": name,
+        "UID": uid,
+        "Status": {"phase": "Failed"},
+        "preconditions": {"uid": uid},
+        "involvedObject": involved,
+        "patchData": '{"message": "gone"}',
+        "event": {"involvedObject": involved},
+    }
+    missing = draw(st.lists(st.sampled_from(sorted(parts)), max_size=2))
+    chosen = {key: part for key, part in parts.items() if key not in missing}
+    return draw(st.sampled_from((chosen, chosen, json.dumps(chosen), [chosen], uid, None)))
+
+
+class AnythingTests(AuthorityCase):
+    """Whatever a node says, in whatever form."""
+
+    @given(
+        st.sampled_from(VERBS),
+        st.sampled_from(("default", "default", "default", "kube-node-lease", "null")),
+        st.sampled_from(NAMES),
+        contents(),
+    )
+    @settings(max_examples=300, deadline=None)
+    def test_nothing_of_others(
+        self, verb: tuple[str, str], namespace: str, name: str, content: Any
+    ) -> None:
+        """What is another node's stays as it was, and our own rights are lent for no Secret."""
+        operation, kind = verb
+        lease: dict[str, Any] = {
+            "metadata": {"namespace": "kube-node-lease", "name": "edge-2"},
+            "spec": {},
+        }
+        event: dict[str, Any] = {
+            "metadata": {"namespace": "default", "name": "e.2"},
+            "involvedObject": {"kind": "Pod", "namespace": "default", "name": "other"},
+            "message": "theirs",
+        }
+        for kind_of, obj in (
+            (LEASES, lease),
+            (EVENTS, event),
+            (PODS, pod("web", spec={"serviceAccountName": "robot"})),
+            (PODS, pod("other", "edge-2")),
+        ):
+            self.kube.put(kind_of, obj)
+        theirs = (
+            (NODES, "", "edge-2"),
+            (PODS, "default", "other"),
+            (SECRETS, "default", "key"),
+            (LEASES, "kube-node-lease", "edge-2"),
+            (EVENTS, "default", "e.2"),
+        )
+        before = [self.kube.peek(*each) for each in theirs]
+        self.kube.calls.clear()
+        resource = f"{namespace}/{kind}/{name}" if name else f"{namespace}/{kind}"
+        message = from_edge(operation, resource, content)
+        if refusal("edge-1", message) is None:
+            self.say(from_edge(operation, f"node/edge-1/{resource}", content))
+        self.assertEqual([self.kube.peek(*each) for each in theirs], before)
+        for call in self.kube.calls:
+            if call.as_node == "":
+                self.assertNotIn(call.kind, (SECRETS, CSRS, PERSISTENTVOLUMECLAIMS), call)
+            if call.kind is NODES:
+                self.assertEqual(call.name or "edge-1", "edge-1")
+        for each in self.kube.all(PODS):
+            self.assertNotIn("secretName", str(each["spec"]))
+        self.assertNotIn("labels", (self.kube.peek(PODS, "default", "web") or each)["metadata"])
