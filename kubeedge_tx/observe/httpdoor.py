@@ -51,10 +51,16 @@ class DoorChannel(HTTPChannel):
         self._visit = self.door.arrived(transport.getPeer().host, self._abort)
 
     def dataReceived(self, data: bytes) -> None:
-        """Start the clock at a request's first byte."""
-        if self._arriving is None and not self._handlingRequest:
-            self._arriving = self.callLater(self.limits.request_timeout, self._too_slow)
+        """Start the clock if a request has begun and is not whole."""
         super().dataReceived(data)
+        is_begun = bool(self._buffer or self.requests)
+        if (
+            is_begun
+            and self._arriving is None
+            and self._visit is not None
+            and not self._handlingRequest
+        ):
+            self._arriving = self.callLater(self.limits.request_timeout, self._too_slow)
 
     def allContentReceived(self) -> None:
         """The request is here."""

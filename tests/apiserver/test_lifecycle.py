@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from twisted.internet.defer import gatherResults
 
-from kubeedge_tx.apiserver import handlers
+from kubeedge_tx.apiserver.store import ObjectStore
+from kubeedge_tx.config.cloudcore import ApiServer
 from tests.apiserver.running import ServerCase
 
 MAPS = "/api/v1/namespaces/default/configmaps"
@@ -153,7 +154,7 @@ class RequestTests(ServerCase):
 
     async def test_overload(self) -> None:
         """When the disk cannot follow, writers are told to come back; readers are served."""
-        self.patch(handlers, "MAX_BACKLOG", -1)
+        self.patch(ObjectStore, "backlog", ApiServer().write_backlog + 1)
         reply = await self.client.ask("POST", MAPS, {"metadata": {"name": "a"}})
         self.assertEqual((reply.code, reply.json["reason"]), (429, "TooManyRequests"))
         self.assertEqual(reply.header("retry-after"), "1")
