@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from tests.bench import edges, fanout, mqtt, pods, reconnect, twin
+from tests.bench import edges, failover, fanout, memory, mqtt, pods, reconnect, twin
 from tests.bench.figures import Report
 from tests.bench.processes import GaveUp
 from tests.bench.soak import command as soak
 from tests.bench.soak.settings import Settings
 
-MEASURED = ("fanout", "pod", "edge", "reconnect", "mqtt", "twin")
+MEASURED = ("fanout", "pod", "edge", "reconnect", "failover", "memory", "mqtt", "twin")
 """What runs if nothing is named."""
 NAMES = (*MEASURED, "soak")
 
@@ -45,7 +45,9 @@ def _numbers(_context: object, _option: object, text: str) -> list[int]:
 @click.option("--seed", type=int, help="soak: of the faults and changes; by default any.")
 @click.option("--edges", "edge_count", default=30, help="soak: edges.")
 @click.option("--objects", default=500, help="soak: objects that change.")
-@click.option("--repeat", default=7, help="pod, reconnect, mqtt, twin: samples.")
+@click.option("--sessions", default=300, help="failover, memory: nodes.")
+@click.option("--held", default=4000, help="memory: objects of each kind.")
+@click.option("--repeat", default=7, help="pod, reconnect, failover, mqtt, twin: samples.")
 @click.option("--subscribers", default="10,100,500", callback=_numbers, help="mqtt: fan-out to.")
 @click.option("--idle", default=1000, help="mqtt: clients that do nothing; 0 for none.")
 @click.option("--peers/--no-peers", default=True, help="mqtt: mosquitto and amqtt, too.")
@@ -59,6 +61,8 @@ def main(
     seed: int | None,
     edge_count: int,
     objects: int,
+    sessions: int,
+    held: int,
     repeat: int,
     subscribers: list[int],
     idle: int,
@@ -74,6 +78,10 @@ def main(
                 pods.run(report, repeat)
             elif name == "edge":
                 edges.run(report, minutes or 4.0)
+            elif name == "failover":
+                failover.run(report, sessions, min(repeat, 3))
+            elif name == "memory":
+                memory.run(report, held, sessions)
             elif name == "mqtt":
                 mqtt.run(report, subscribers, idle, repeat, peers)
             elif name == "twin":

@@ -52,6 +52,7 @@ def _measure(report: Report, bench: Bench, count: int, window: int) -> None:
         _quick(report, fleet)
     finally:
         fleet.disconnect()
+        fleet.disconnected()
         fleet.clean()
 
 

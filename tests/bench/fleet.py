@@ -17,25 +17,37 @@ from cryptography.x509.oid import NameOID
 from kubeedge_tx.security.authority import Authority, new_key, utc
 from kubeedge_tx.security.identity import NODES_GROUP, common_name
 from kubeedge_tx.security.requests import make_request
-from tests.bench.processes import NAMESPACE, Bench, GaveUp, wait_for
+from tests.bench.processes import CHECKOUT, NAMESPACE, Bench, GaveUp, wait_for
 
 PROCESSES = 2
 """Client processes: one would be busier than the cloud."""
 
 
 class Fleet:
-    """``count`` nodes, each with one pod that needs the same ConfigMaps."""
+    """``count`` nodes, each with one pod that needs the same ConfigMaps.
 
-    def __init__(self, bench: Bench, count: int, maps: int, *, size: int) -> None:
+    :param program: what the client processes run.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        count: int,
+        maps: int,
+        *,
+        size: int,
+        program: str = "tests.bench.nodes",
+    ) -> None:
         self.bench = bench
         self.names = [f"bench-{number:04}" for number in range(count)]
         self.maps = [f"shared-{number:02}" for number in range(maps)]
         self._size = size
+        self._program = program
         self._clients: list[subprocess.Popen[bytes]] = []
         self._parts: list[list[str]] = []
 
-    def create(self) -> None:
-        """Make the nodes, the ConfigMaps and the pods in the cluster."""
+    def create(self, *, pods: bool = True) -> None:
+        """Make the nodes, the ConfigMaps and, unless told otherwise, the pods in the cluster."""
         call = self.bench.api.call
         for name in self.maps:
             call("POST", f"/api/v1/namespaces/{NAMESPACE}/configmaps", self.body(name, "first"))
@@ -44,6 +56,8 @@ class Fleet:
         def make(node: str) -> None:
             labels = {"node-role.kubernetes.io/edge": ""}
             call("POST", "/api/v1/nodes", {"metadata": {"name": node, "labels": labels}})
+            if not pods:
+                return
             spec = {
                 "nodeName": node,
                 "containers": [{"name": "main", "image": "busybox"}],
@@ -68,8 +82,11 @@ class Fleet:
         answer = self.bench.api.call("PATCH", path, {"data": self.body(name, text)["data"]}, kind)
         return int(answer["metadata"]["resourceVersion"])
 
-    def connect(self, window: int) -> None:
-        """Connect all nodes."""
+    def connect(self, window: int, servers: tuple[str, ...] = ()) -> None:
+        """Connect all nodes.
+
+        :param servers: ``host:port`` of each cloud, for programs that know several.
+        """
         secret = self.bench.api.call("GET", "/api/v1/namespaces/kubeedge/secrets/casecret")
         data = {key: base64.b64decode(value) for key, value in secret["data"].items()}
         now = utc(time.time())
@@ -87,7 +104,8 @@ class Fleet:
                 cert = authority.sign_request(make_request(key, subject), now=now, days=1)
                 nodes.append({"name": name, "cert": _pem(cert)})
             client = subprocess.Popen(
-                [sys.executable, "-m", "tests.bench.nodes"],
+                [sys.executable, "-m", self._program],
+                cwd=CHECKOUT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=(self.bench.work / "nodes.log").open("ab"),
@@ -102,6 +120,7 @@ class Fleet:
                     "key": key_pem,
                     "nodes": nodes,
                     "window": window,
+                    "servers": servers,
                 },
             )
         self._answers()
@@ -132,6 +151,10 @@ class Fleet:
         answers = self._round({"do": "version", "resource": resource, "version": version})
         return max(float(answer["at"]) for answer in answers)
 
+    def ask(self, command: Any) -> list[Any]:
+        """Ask every client process the same; returns what each answers."""
+        return self._round(command)
+
     def per_process(self) -> list[int]:
         """How many nodes each process has."""
         return [len(part) for part in self._parts]
@@ -144,6 +167,9 @@ class Fleet:
             client.wait()
             client.stdout.close()
         self._clients = []
+
+    def disconnected(self) -> None:
+        """Wait until the cloud has noticed."""
         wait_for(
             "the nodes to be gone",
             lambda: self.bench.metric(self.bench.cloud, "KubeEdge_CloudHub_connected_nodes") == 0,

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, connect
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 
 ACKNOWLEDGED = frozenset({names.INSERT, names.UPDATE, names.DELETE})
+LEASES = "kube-node-lease/lease/"
 CONNECTING = 16
 """Handshakes under way at once."""
 
@@ -54,6 +56,8 @@ class FakeNode:
         self._messages = messages
         self._fleet = fleet
         self.newest: dict[str, int] = {}
+        self._lease: Any = None
+        self._renewals = 0
 
     def opened(self, channel: Channel) -> None:
         self.channel = channel
@@ -72,9 +76,39 @@ class FakeNode:
                 )
             )
 
+    def renew(self, times: int) -> None:
+        """Renew the node's lease, so many times."""
+        self._renewals = times
+        self._renew()
+
+    def _renew(self) -> None:
+        if not self._renewals:
+            self._fleet.renewed()
+            return
+        self._renewals -= 1
+        lease = self._lease or {"metadata": {"name": self.name, "namespace": "kube-node-lease"}}
+        lease["spec"] = {
+            "holderIdentity": self.name,
+            "leaseDurationSeconds": 40,
+            "renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        assert self.channel is not None
+        self.channel.send(
+            self._messages.new(
+                source=names.EDGED,
+                group=names.GROUP_META,
+                operation=names.UPDATE if self._lease else names.INSERT,
+                resource=LEASES + self.name,
+                content=lease,
+            )
+        )
+
     def received(self, message: Message) -> Deferred[None]:
         route = message.route
-        if route.operation in ACKNOWLEDGED and self.channel is not None:
+        if message.header.parent_id and route.resource.startswith(LEASES):
+            self._lease = message.read()["Object"]
+            self._renew()
+        elif route.operation in ACKNOWLEDGED and self.channel is not None:
             self.channel.send(self._messages.reply(message))
             version = int(_heads.decode(message.content).metadata.version or 0)
             if version > self.newest.get(route.resource, 0):
@@ -102,6 +136,8 @@ class Fleet:
         self.last = 0.0
         self.losses: list[str] = []
         self._waiting: tuple[Callable[[], bool], Callable[[], None]] | None = None
+        self._to_renew = 0
+        self._tell: Callable[[], None] = lambda: None
         LoopingCall(self._keep_alive).start(10.0, now=False)
 
     def acknowledged(self) -> None:
@@ -149,6 +185,22 @@ class Fleet:
             messages=self._messages,
         )
 
+    def renew(self, times: int, tell: Callable[[], None]) -> None:
+        """Let every node renew its lease, so many times; tell when all have."""
+        self._to_renew, self._tell = len(self.nodes), tell
+        for node in self.nodes:
+            node.renew(times)
+
+    def renewed(self) -> None:
+        """Count a node that is through."""
+        self._to_renew -= 1
+        if not self._to_renew:
+            self._tell()
+
+    def more(self) -> dict[str, Any]:
+        """What else there is to tell: nothing."""
+        return {}
+
     def wait_acks(self, count: int, tell: Callable[[], None]) -> None:
         """Tell when so many acknowledgements were sent in all."""
         self._wait(lambda: self.acks >= count, tell)
@@ -181,16 +233,19 @@ class Commands(LineReceiver):
     delimiter = b"\n"
     MAX_LENGTH = 1 << 26
 
-    def __init__(self, reactor: Any, done: Deferred[None]) -> None:
+    def __init__(
+        self, reactor: Any, done: Deferred[None], fleet: Callable[[Any, Any], Any]
+    ) -> None:
         self._reactor = reactor
         self._done = done
-        self._fleet: Fleet | None = None
+        self._make = fleet
+        self._fleet: Any = None
 
     def lineReceived(self, line: bytes) -> None:
         command = json.loads(line)
         what = command["do"]
         if what == "connect":
-            self._fleet = Fleet(self._reactor, command)
+            self._fleet = self._make(self._reactor, command)
             connecting = Deferred.fromCoroutine(self._fleet.connect())
             connecting.addCallbacks(lambda _: self._tell(), self._failed)
             return
@@ -198,6 +253,8 @@ class Commands(LineReceiver):
         assert fleet is not None
         if what == "acks":
             fleet.wait_acks(command["count"], self._tell)
+        elif what == "leases":
+            fleet.renew(command["rounds"], self._tell)
         elif what == "version":
             fleet.wait_version(command["resource"], command["version"], self._tell)
         else:
@@ -210,20 +267,28 @@ class Commands(LineReceiver):
     def _tell(self) -> None:
         fleet = self._fleet
         assert fleet is not None
-        answer = {"at": fleet.last, "acks": fleet.acks, "losses": fleet.losses}
+        answer = {"at": fleet.last, "acks": fleet.acks, "losses": fleet.losses, **fleet.more()}
         self.sendLine(json.dumps(answer).encode())
 
     def _failed(self, failure: Any) -> None:
         self.sendLine(json.dumps({"error": failure.getErrorMessage()}).encode())
 
 
-async def main(reactor: Any) -> None:
+async def obey(reactor: Any, fleet: Callable[[Any, Any], Any]) -> None:
     """Obey until the parent goes away."""
     done: Deferred[None] = Deferred()
-    stdio.StandardIO(Commands(reactor, done), reactor=reactor)
+    stdio.StandardIO(Commands(reactor, done, fleet), reactor=reactor)
     await done
 
 
-if __name__ == "__main__":
+def main(fleet: Callable[[Any, Any], Any]) -> None:
+    """Be a client process.
+
+    :param fleet: makes the nodes, from a reactor and what the parent says.
+    """
     log.startLogging(sys.stderr, setStdout=False)
-    react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+    react(lambda reactor: Deferred.fromCoroutine(obey(reactor, fleet)))
+
+
+if __name__ == "__main__":
+    main(Fleet)

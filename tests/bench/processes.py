@@ -27,6 +27,8 @@ from kubeedge_tx.demo import Api
 T = TypeVar("T")
 
 NAMESPACE: Final = "kubeedge-bench"
+CHECKOUT: Final = Path(__file__).parents[2]
+"""Where ``python -m tests.bench`` finds itself, wherever it was started."""
 PATIENCE: Final = 180.0
 """Seconds until a step is given up."""
 
@@ -79,6 +81,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                cwd=CHECKOUT,
             )
 
     @property
@@ -169,6 +172,9 @@ class Bench:
         self.cloud.start()
         self.ports = self.cloud.ports()
         self.cloud_seconds = time.monotonic() - self.cloud.started_at
+        self._more = lambda name: self._role(
+            "kubeedge-cloud", name, _cloud_config(node_limit, window), arguments
+        )
         self.api = Api(kubeconfig)
         self.api.call("POST", "/api/v1/namespaces", {"metadata": {"name": NAMESPACE}})
         self._stack.callback(self._clean)
@@ -178,6 +184,13 @@ class Bench:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def another_cloud(self, name: str) -> Process:
+        """Start one more cloud on the same API, which must not be embedded in the first."""
+        cloud = self._more(name)
+        cloud.start()
+        cloud.ports()
+        return cloud
 
     def edge(
         self, name: str, runtime: str = "process", ports: dict[str, int] | None = None
@@ -214,25 +227,27 @@ class Bench:
         pod = self.api.call("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{name}")
         return _condition(pod, "Ready") == "True"
 
-    def metric(self, process: Process, name: str) -> float:
-        """Read one sample, or the sum of all labels, of a process' metrics."""
+    def metric(self, process: Process, name: str, label: str = "") -> float:
+        """Read one sample, or the sum of all, or of those with a label, of a process' metrics."""
         port = process.ports()["metrics"]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
             lines = answer.read().decode().splitlines()
         return sum(
             float(line.rpartition(" ")[2])
             for line in lines
-            if line.partition(" ")[0].partition("{")[0] == name
+            if line.partition(" ")[0].partition("{")[0] == name and label in line
         )
 
-    def fix_ports(self) -> None:
-        """Make the cloud take the ports of its first start again when it is restarted."""
-        tree = yaml.safe_load((self.work / "cloud.yaml").read_text())
+    def fix_ports(self, cloud: Process | None = None) -> None:
+        """Make a cloud take the ports of its first start again when it is restarted."""
+        cloud = cloud or self.cloud
+        ports, file = cloud.ports(), cloud.data_dir.with_suffix(".yaml")
+        tree = yaml.safe_load(file.read_text())
         hub = tree["modules"]["cloudHub"]
         for listener in ("websocket", "https"):
-            hub[listener]["port"] = self.ports[listener]
-        tree["modules"]["apiServer"]["port"] = self.ports.get("api", 0)
-        (self.work / "cloud.yaml").write_text(yaml.safe_dump(tree))
+            hub[listener]["port"] = ports[listener]
+        tree["modules"]["apiServer"]["port"] = ports.get("api", 0)
+        file.write_text(yaml.safe_dump(tree))
 
     def _role(self, role: str, name: str, config: Any, arguments: list[str]) -> Process:
         file = self.work / f"{name}.yaml"
