@@ -113,11 +113,7 @@ class EventBus(Block, frozen=True, kw_only=True):
     """Messages kept for a client of the built-in broker that is away."""
     mqtt_mode: Literal[0, 1, 2] = 0
     """0: the edge is the broker; 1: both; 2: a broker of yours, which is upstream's default."""
-    mqtt_limits: MqttLimits = field(
-        default_factory=lambda: MqttLimits(
-            max_connections=1_000, max_unauthenticated=100, max_sessions=10_000
-        )
-    )
+    mqtt_limits: MqttLimits = field(default_factory=MqttLimits)
     """*Ours.* Limits of the built-in broker; ``queueMessages`` is ``mqttSessionQueueSize``."""
     mqtt_sub_client_id: str = field(default="", name="mqttSubClientID")
     """Client id for subscriptions at your broker; empty: made up."""

@@ -44,6 +44,8 @@ class MqttLimits(Block, frozen=True, kw_only=True):
     max_connections: Positive = 10_000
     max_unauthenticated: Positive = 1_000
     """Connections that have not been admitted yet."""
+    max_unauthenticated_per_peer: Positive = 500
+    """The same from one address; the one that has waited longest makes room."""
     connect_timeout: Seconds = 10.0
     """Seconds a connection has until it is admitted."""
     write_deadline: Seconds = 15.0

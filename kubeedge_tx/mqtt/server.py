@@ -22,6 +22,7 @@ from kubeedge_tx.mqtt import effects as does
 from kubeedge_tx.mqtt.broker import Broker
 from kubeedge_tx.mqtt.reasons import SERVER_UNAVAILABLE, MqttError
 from kubeedge_tx.mqtt.records import Operation
+from kubeedge_tx.observe.rarely import Rarely, and_more
 
 TICK: Final = 1.0
 """Seconds between two looks at the broker's deadlines."""
@@ -92,6 +93,9 @@ class ServerLimits:
     max_unknown: int = 1_000
     """Connections at once that were not admitted yet. With as many, no further ones are
     accepted (they wait in the kernel), and those here are held to ``hurry``."""
+    max_unknown_per_peer: int = 500
+    """Of them, those from one address: the one that has waited longest makes room, if it has
+    had ``hurry``, or else the newcomer goes."""
     admission: float = 10.0
     """Seconds a connection has to be admitted, TLS and passwords included."""
     hurry: float = 1.0
@@ -127,6 +131,10 @@ class MqttServer:
         self._later: deque[Callable[[], list[does.Effect]]] = deque()
         self._links: dict[Link, None] = {}
         self._unknown: dict[Link, float] = {}
+        self._unknown_of: dict[str, int] = {}
+        self._rarely = Rarely()
+        self.crowded_out = 0
+        """Connections ended since too many from their address were not admitted yet."""
         self._gone: list[Deferred[None]] = []
         self._closing: dict[Any, float] = {}
         self._continue: dict[Any, None] = {}
@@ -205,9 +213,39 @@ class MqttServer:
 
     def arrived(self, link: Link) -> None:
         """Count a new connection; TLS or a WebSocket may have to be agreed upon first."""
+        now = self._now()
+        host = _host(link)
         self._links[link] = None
-        self._unknown[link] = self._now()
+        self._unknown[link] = now
+        self._unknown_of[host] = self._unknown_of.get(host, 0) + 1
+        if self._unknown_of[host] > self._limits.max_unknown_per_peer:
+            self._make_room(host, link, now)
         self._look_at_crowd()
+
+    def _make_room(self, host: str, newcomer: Link, now: float) -> None:
+        oldest = next(link for link in self._unknown if _host(link) == host)
+        goes = oldest if now - self._unknown[oldest] >= self._limits.hurry else newcomer
+        self._known(goes)
+        self.crowded_out += 1
+        silent = self._rarely.due(host, now)
+        if silent is not None:
+            self._log.warn(
+                "{limit} connections from {host} are not admitted yet: one more is ended{more}",
+                limit=self._limits.max_unknown_per_peer,
+                host=host,
+                more=and_more(silent),
+            )
+        goes.abort()
+
+    def _known(self, link: Link) -> bool:
+        """Count a connection among the unknown no more; whether it was one."""
+        if self._unknown.pop(link, None) is None:
+            return False
+        host = _host(link)
+        self._unknown_of[host] -= 1
+        if not self._unknown_of[host]:
+            del self._unknown_of[host]
+        return True
 
     def opened(self, link: Link, identity: str = "") -> Any:
         """Start MQTT on a connection; returns what its further calls name it by."""
@@ -245,7 +283,7 @@ class MqttServer:
         :param connection: what :meth:`opened` returned; ``None`` if it did not come to that.
         """
         self._links.pop(link, None)
-        if self._unknown.pop(link, None) is not None:
+        if self._known(link):
             self._look_at_crowd()
         if connection is not None:
             self._closing.pop(connection, None)
@@ -348,7 +386,7 @@ class MqttServer:
 
     def _connected(self, effect: does.Connected) -> None:
         connection = effect.connection
-        if self._unknown.pop(connection.handle, None) is not None:
+        if self._known(connection.handle):
             self._look_at_crowd()
         assert connection.session is not None
         self._log.debug(
@@ -503,3 +541,7 @@ class MqttServer:
         if is_crowded != self.is_crowded:
             self.is_crowded = is_crowded
             self._crowd(is_crowded)
+
+
+def _host(link: Link) -> str:
+    return link.peer.rpartition(":")[0]

@@ -290,6 +290,11 @@ class MqttService:
                 counters, publish="denied_publish", read="denied_read", retain="retained_refused"
             ),
         )
+        metrics.counter(
+            "kubeedge_mqtt_crowded_out_total",
+            "Connections ended since too many from their address were not admitted yet.",
+            read=lambda: float(server.crowded_out),
+        )
         metrics.gauge(
             "kubeedge_mqtt_sessions",
             "MQTT sessions, connected or not.",

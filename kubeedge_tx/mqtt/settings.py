@@ -34,4 +34,8 @@ def broker_limits(limits: MqttLimits, *, queue_messages: int = 0) -> Limits:
 
 def server_limits(limits: MqttLimits) -> ServerLimits:
     """What its transports bear."""
-    return ServerLimits(max_unknown=limits.max_unauthenticated, admission=limits.connect_timeout)
+    return ServerLimits(
+        max_unknown=limits.max_unauthenticated,
+        max_unknown_per_peer=limits.max_unauthenticated_per_peer,
+        admission=limits.connect_timeout,
+    )

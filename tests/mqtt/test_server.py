@@ -154,6 +154,20 @@ class FlowTests(BrokerCase):
         self.assertFalse((await peer.expect(Connack)).reason)
         self.assertTrue(any(not each.is_open for each in silent))
 
+    async def test_silent_connections_of_one_address(self) -> None:
+        """Too many from one address cost that address its own: the oldest makes room."""
+        limits = ServerLimits(max_unknown=100, max_unknown_per_peer=5, hurry=0.0)
+        service = await self.start(server_limits=limits)
+        silent = [await self.dial(service) for _ in range(8)]
+        peer = await self.dial(service)
+        peer.send(Connect(client_id="late"))
+        self.assertFalse((await peer.expect(Connack)).reason)
+        for each in silent[:3]:
+            self.assertEqual(await each.ended(), [])
+        self.assertTrue(silent[-1].is_open)
+        self.assertGreaterEqual(service.server.crowded_out, 4)
+        self.assertEqual(sum(service.server._unknown_of.values()), len(service.server._unknown))
+
     async def test_silence_is_ended(self) -> None:
         """A connection without a CONNECT is closed in time."""
         service = await self.start(limits=Limits(connect_timeout=0.5))
