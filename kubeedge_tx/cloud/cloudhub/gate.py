@@ -17,7 +17,10 @@ _GRAIN: Final = 1e-6
 """What adding up floats loses, with room to spare, in seconds."""
 
 LATE: Final = 2.0
-"""Seconds by which a process may be late for its own timers before it takes on no more."""
+"""Seconds by which a process may be late for its own timers before it takes on little more."""
+
+TRICKLE: Final = 1.0
+"""Nodes a second that are let in all the same: nobody is locked out for good."""
 
 
 class Gate:
@@ -30,6 +33,7 @@ class Gate:
 
     def __init__(self, *, rate: float, now: float) -> None:
         self._bucket = TokenBucket(rate=rate, burst=rate * BURST_SECONDS, now=now)
+        self._trickle = TokenBucket(rate=min(rate, TRICKLE), burst=1, now=now)
         self._rate = rate
         self._booked = now
         """Until when all the room that there will be is promised."""
@@ -46,7 +50,7 @@ class Gate:
 
         :returns: 0 if it may enter; else the whole seconds after which it shall come again.
         """
-        if not self._is_late(now) and self._bucket.take(now):
+        if (not self._is_late(now) or self._trickle.take(now)) and self._bucket.take(now):
             return 0
         self._booked = max(self._booked, now) + 1.0 / self._rate
         return min(max(1, math.ceil(self._booked - now - _GRAIN)), LONGEST_WAIT)
