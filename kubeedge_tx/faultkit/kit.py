@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,8 @@ class Kit:
         self._reactor = reactor
         self._link = link
         self._full: dict[Path, FullDisk] = {}
+        self.stopped: set[int] = set()
+        """Processes that hang: their ids."""
         self.injections = Injections(reactor)
         self.clocks = Clocks(reactor)
 
@@ -59,6 +64,10 @@ class Kit:
             self._link.heal()
         for folder in tuple(self._full):
             await self.empty(folder)
+        for pid in self.stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.stopped.clear()
         await self.injections.end_all()
         await self.clocks.all_right()
 
@@ -69,6 +78,7 @@ class Kit:
                 str(folder): {"taken": disk.taken, "free": disk.free()}
                 for folder, disk in self._full.items()
             },
+            "stopped": sorted(self.stopped),
             "processes": msgspec.to_builtins(self.injections.state()),
             "clocks": self.clocks.state(),
         }

@@ -83,6 +83,9 @@ def _signal(step: Step, kit: Kit) -> None:
         os.kill(step.pid, _SIGNALS[step.do])
     except OSError as error:
         raise ConfigError(step.do, f"pid {step.pid}: {error.strerror}") from None
+    kit.stopped.discard(step.pid)
+    if step.do == "stop":
+        kit.stopped.add(step.pid)
 
 
 async def _fill(step: Step, kit: Kit) -> None:

@@ -87,8 +87,8 @@ class RefusedTests(TestCase):
     timeout = 30
 
     async def test_no_such_clock(self) -> None:
-        """A file that no program was given is no clock."""
-        with self.assertRaisesRegex(ConfigError, "faultkit run --clock /nowhere/clock"):
+        """A file that cannot be made is no clock."""
+        with self.assertRaisesRegex(ConfigError, "clock: /nowhere/clock: No such file"):
             await Clocks(reactor).shift("/nowhere/clock", 1)
 
     async def test_cannot_be_written(self) -> None:

@@ -77,7 +77,8 @@ class ScriptTests(SynchronousTestCase):
             with self.assertRaisesRegex(ConfigError, "faultkit proxy"):
                 self.perform(Step(do=deed), kit)
         self.assertEqual(
-            self.perform(Step(do="heal"), kit), {"full": {}, "processes": {}, "clocks": {}}
+            self.perform(Step(do="heal"), kit),
+            {"full": {}, "stopped": [], "processes": {}, "clocks": {}},
         )
 
     def test_documented(self) -> None:
@@ -100,8 +101,12 @@ class MachineTests(TestCase):
         while "\nState:\tT" not in Path(f"/proc/{teller.pid}/status").read_text():
             await deferLater(reactor, 0.01)
         answer = teller.ask()
+        self.assertEqual(kit.state()["stopped"], [teller.pid])
         await perform(Step(do="continue", pid=teller.pid), kit)
         await answer
+        await perform(Step(do="stop", pid=teller.pid), kit)
+        await perform(Step(do="heal"), kit)
+        await teller.ask()
         await perform(Step(do="kill", pid=teller.pid), kit)
         await teller.ended
         self.assertEqual(teller.signal, signal.SIGKILL)
