@@ -16,6 +16,7 @@ highlight_language = "none"
 extensions = ["sphinx.ext.autodoc", "interfaces"]
 autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
+autodoc_use_type_comments = False
 html_theme = "alabaster"
 html_theme_options = {
     "description": "Kubernetes for machines behind bad links",
