@@ -43,6 +43,8 @@ class History:
         self.checker = Checker()
         self.cluster: dict[str, Event] = {}
         """The latest of each object in the cluster."""
+        self.changed: dict[str, int] = {}
+        """The resourceVersion of each pod's last change by us; its statuses come after it."""
 
     def note(self, event: Event) -> None:
         """Take one event; it gets its time here."""
@@ -149,14 +151,17 @@ class Looks:
         return found
 
     async def not_recorded(self) -> list[str]:
-        """What an edge has and the cluster does not know it to have."""
+        """What an edge has and the cluster does not know it to have.
+
+        Of a pod a cloud that has just started may send a version that differs by its status only.
+        """
         confirmed = await self.confirmed()
         return [
             f"{node} has {key} in {held.resource_version}, recorded is "
             f"{confirmed.get((node, held.uid))}"
             for number, node in enumerate(self._site.nodes)
             for key, held in self._held[number].items()
-            if confirmed.get((node, held.uid), 0) < held.resource_version
+            if confirmed.get((node, held.uid), 0) < self._history.changed.get(key, held.version)
         ]
 
     async def not_shown(self, taken: dict[str, int]) -> list[str]:

@@ -74,7 +74,9 @@ class Soak:
         self._site = Site(reactor, settings, Random(chance.random()), work)
         self._history = History(self._file)
         note = self._history.note
-        self._writer = Writer(self._site, things, Random(chance.random()), note)
+        self._writer = Writer(
+            self._site, things, Random(chance.random()), note, self._history.changed
+        )
         self._mappers = Mappers(reactor, self._site, things, Random(chance.random()), note)
         self._faults = Faults(reactor, self._site, settings, Random(chance.random()), self._tell)
         self._things = things

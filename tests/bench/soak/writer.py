@@ -37,15 +37,22 @@ class Writer:
     """Creates, changes, deletes and recreates at random.
 
     :param note: takes an event, whose time it sets.
+    :param changed: where the resourceVersion of each pod's last change goes.
     """
 
     def __init__(
-        self, site: Site, things: Sequence[Thing], chance: Random, note: Callable[[Event], None]
+        self,
+        site: Site,
+        things: Sequence[Thing],
+        chance: Random,
+        note: Callable[[Event], None],
+        changed: dict[str, int],
     ) -> None:
         self._site = site
         self._things = things
         self._chance = chance
         self._note = note
+        self._changed = changed
         self._known = {thing.key: _Known() for thing in things}
         self._state = 0
         self._running = False
@@ -110,7 +117,7 @@ class Writer:
     async def _create(self, thing: Thing) -> None:
         body = thing.body(self._next(), self._site.nodes)
         made = await self._site.api.call("POST", thing.collection, body)
-        self._there(thing, made)
+        self._there(thing, made, ours=True)
         self.done["created"] += 1
 
     async def _change(self, thing: Thing) -> None:
@@ -119,7 +126,7 @@ class Writer:
         if changed is None:
             known.state = "absent"
             return
-        self._there(thing, changed)
+        self._there(thing, changed, ours=True)
         self.done["changed"] += 1
 
     async def _delete(self, thing: Thing, *, force: bool) -> None:
@@ -165,8 +172,12 @@ class Writer:
         self._state += 1
         return self._state
 
-    def _there(self, thing: Thing, found: Any) -> None:
+    def _there(self, thing: Thing, found: Any, *, ours: bool = False) -> None:
         known = self._known[thing.key]
+        if thing.kind == "Pod" and (ours or found["metadata"]["uid"] != known.uid):
+            # Without an answer to our own change nobody knows which version it made.
+            latest = int(found["metadata"]["resourceVersion"])
+            self._changed[thing.key] = latest if ours else 1
         known.state, known.uid = "there", found["metadata"]["uid"]
         self._note(
             Event(
