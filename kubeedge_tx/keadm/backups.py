@@ -69,9 +69,11 @@ def make(here: Places, record: Record) -> Path:
         for store in sorted(here.data_dir.glob("*.db")):
             _copy_store(store, draft / store.name)
         draft.rename(target)
-    except (OSError, sqlite3.Error) as error:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        raise KeadmError(f"{target}: no backup could be made: {error}") from None
+        if isinstance(error, OSError | sqlite3.Error):
+            raise KeadmError(f"{target}: no backup could be made: {error}") from None
+        raise
     return target
 
 
@@ -137,8 +139,7 @@ def run(here: Places, record: Record, timeout: float, *, connected: bool) -> Non
     :raises KeadmError: it does not, in time; the text says why.
     """
     deadline = time.monotonic() + timeout
-    start = service.log_size(here)
-    service.start(here, record)
+    start = service.start(here, record)
     service.wait_until_ready(here, record, deadline, log_from=start)
     service.wait_for(
         "/readyz",

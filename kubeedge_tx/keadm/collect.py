@@ -183,6 +183,9 @@ def _add_edge(bundle: Bundle, here: Places, holdings: Holdings | None) -> None:
         bundle.add("edgecore/keadm.json", here.record_file.read_bytes())
         bundle.add("edgecore/edgecore.log", _latest(service.log_text(here, record)))
         if record.service == "systemd":
+            # With what systemd says: that it stopped an agent that hung, and started it again.
+            said = _said("journalctl", "-u", here.unit_file.name, "-b", "-n", "20000", "--no-pager")
+            bundle.add("edgecore/journal", _latest(said))
             _add_file(bundle, f"edgecore/{here.unit_file.name}", here.unit_file)
             bundle.add("edgecore/systemctl", _said("systemctl", "status", here.unit_file.name))
     bundle.add("edgecore/files", _files(here.data_dir))

@@ -102,7 +102,7 @@ class Running:
         self.places = places
         self.record = record
         self.deadline = time.monotonic() + timeout
-        self.log_from = 0
+        self.log_from = 0.0
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, tree: dict[str, Any], *, changed: bool, foreground: bool) -> None:
@@ -116,11 +116,11 @@ class Running:
             click.echo(f"stopping {places.program} (process {pid}) to start it anew")
             service.end(places)
         settings.save(places, tree)
-        self.log_from = service.log_size(places)
         if foreground:
+            self.log_from = service.log_end(places, self.record)
             self.process = service.spawn(places, self.record, foreground=True)
         else:
-            service.start(places, self.record)
+            self.log_from = service.start(places, self.record)
         hint = service.log_hint(places, self.record)
         click.echo(f"KubeEdge {places.program} is running, For logs visit: {hint}")
 

@@ -79,7 +79,8 @@ def owned_files(places: Places, config: EdgeCoreConfig) -> list[Path]:
     store = relocate(config.database.data_source, places.data_dir)
     paths.append(paths[2].with_name(f"{paths[2].name}.next"))
     paths += [store, *(store.with_name(store.name + end) for end in ("-wal", "-shm"))]
-    return [*paths, relocate(config.modules.edged.root_directory, places.data_dir) / "pods"]
+    root = relocate(config.modules.edged.root_directory, places.data_dir)
+    return [*paths, root / "pods", root / "contact.json"]
 
 
 def _endpoint(url: str, default: int) -> tuple[str, int]:

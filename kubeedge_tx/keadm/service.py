@@ -105,10 +105,10 @@ def command(places: Places, record: Record) -> list[str]:
     ]
 
 
-def start(places: Places, record: Record) -> None:
+def start(places: Places, record: Record) -> float:
     """Start the role, in the background; install its unit first if systemd runs it.
 
-    Its configuration is written already.
+    Its configuration is written already. Returns where in the log this start begins.
 
     :raises KeadmError: it could not be started.
     """
@@ -126,10 +126,13 @@ def start(places: Places, record: Record) -> None:
         systemctl("enable", "--quiet", places.unit_file.name)
         # Not "restart": what is asked about the unit from now on must be about this start.
         systemctl("stop", places.unit_file.name)
+        mark = log_end(places, record)
         systemctl("start", "--no-block", places.unit_file.name)
-        return
+        return mark
     places.ready_file.unlink(missing_ok=True)
+    mark = log_end(places, record)
     spawn(places, record)
+    return mark
 
 
 def spawn(places: Places, record: Record, *, foreground: bool = False) -> subprocess.Popen[bytes]:
@@ -242,7 +245,7 @@ def _property(places: Places, name: str) -> str:
     return systemctl("show", f"--property={name}", "--value", places.unit_file.name).strip()
 
 
-def _ended(places: Places, record: Record, log_from: int) -> KeadmError:
+def _ended(places: Places, record: Record, log_from: float) -> KeadmError:
     text = f"{places.program} has ended: {reason(places, record, log_from)}"
     if record.service == "systemd":
         text += f"\nsystemd goes on starting it; its log: {log_hint(places, record)}"
@@ -250,12 +253,12 @@ def _ended(places: Places, record: Record, log_from: int) -> KeadmError:
 
 
 def wait_until_ready(
-    places: Places, record: Record, deadline: float, *, log_from: int
+    places: Places, record: Record, deadline: float, *, log_from: float
 ) -> dict[str, int]:
     """Wait for ``ready.json``; returns the ports.
 
     :param deadline: of ``time.monotonic``.
-    :param log_from: where in the log file this start begins.
+    :param log_from: where in the log this start begins.
     :raises KeadmError: the role has ended, or is not ready in time; the text has its reason.
     """
     while True:
@@ -273,8 +276,10 @@ def wait_until_ready(
         time.sleep(LOOK)
 
 
-def log_size(places: Places) -> int:
-    """Where the log file ends now."""
+def log_end(places: Places, record: Record) -> float:
+    """Where the log ends now: a place in the file, or a time of the journal."""
+    if record.service == "systemd":
+        return time.time()
     try:
         return places.log_file.stat().st_size
     except OSError:
@@ -288,22 +293,25 @@ def log_hint(places: Places, record: Record) -> str:
     return str(places.log_file)
 
 
-def log_text(places: Places, record: Record, start_at: int = 0) -> str:
+def log_text(places: Places, record: Record, start_at: float = 0) -> str:
     """What the role has logged since ``start_at``; the latest of it, if it is much."""
     if record.service == "systemd":
-        return _journal("-u", places.unit_file.name, "-b")
+        return _journal(places.unit_file.name, start_at)
     try:
         with places.log_file.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(start_at if start_at <= size else 0, size - 1_000_000))
+            log.seek(max(int(start_at) if start_at <= size else 0, size - 1_000_000))
             return log.read().decode(errors="replace")
     except OSError:
         return ""
 
 
-def _journal(*which: str) -> str:
+def _journal(unit: str, since: float) -> str:
+    """What a unit's processes have printed, in this boot; without what systemd says of them."""
+    subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)  # noqa: S607
+    which = (f"--since=@{since:.6f}", "-b", "-n", "2000", f"_SYSTEMD_UNIT={unit}")
     done = subprocess.run(  # noqa: S603 - fixed program
-        ["journalctl", *which, "-n", "2000", "-o", "cat", "--no-pager"],  # noqa: S607
+        ["journalctl", "-o", "cat", "--no-pager", *which],  # noqa: S607
         capture_output=True,
         text=True,
         errors="replace",
@@ -312,16 +320,9 @@ def _journal(*which: str) -> str:
     return done.stdout
 
 
-def reason(places: Places, record: Record, log_from: int = 0) -> str:
+def reason(places: Places, record: Record, log_from: float = 0) -> str:
     """The last line of this start's log that tells of something wrong; else the last line."""
-    if record.service == "systemd":
-        # Its own words since it was started last; not systemd's, nor those of a start before.
-        invocation = _property(places, "InvocationID")
-        subprocess.run(["journalctl", "--sync"], capture_output=True, check=False)  # noqa: S607
-        text = _journal(f"_SYSTEMD_INVOCATION_ID={invocation}")
-    else:
-        text = log_text(places, record, log_from)
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in log_text(places, record, log_from).splitlines() if line.strip()]
     for line in reversed(lines):
         if line.startswith("kubeedge-tx: "):
             return line.removeprefix("kubeedge-tx: ")
@@ -367,7 +368,7 @@ def wait_for(
     record: Record,
     deadline: float,
     *,
-    log_from: int,
+    log_from: float,
 ) -> None:
     """Wait for something that a running role brings about.
 

@@ -88,11 +88,12 @@ def _upgrade(here: Places, what: Wanted | None, venv: Path | None, timeout: floa
     _try_config(here, folder)
     connected = service.is_connected(here)
     was_running = service.pid_of(here) is not None
-    service.end(here)  # first: what is written after the copy would not be in it
     try:
+        service.end(here)  # first: what is written after the copy would not be in it
         backup = backups.make(here, record)
     except BaseException:
         if was_running:
+            service.end(here)
             backups.run(here, record, timeout, connected=False)
         raise
     click.echo(f"kept v{before} with its configuration and store in {backup}")
