@@ -8,7 +8,7 @@ from typing import Final
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.docmachine import Machine
-from tests.docpages import blocks, pages
+from tests.docpages import DOCS, blocks, pages
 from tests.requirements import requires
 
 ELSEWHERE: Final = {"getstarted": "tests/test_getstarted.py"}
@@ -38,6 +38,10 @@ class BlockTests(SynchronousTestCase):
         """A command is in a block of language console, which is run or says why it is not."""
         count = 0
         for name in (LIVE, *pages()):
+            text = (DOCS / f"{name}.rst").read_text(encoding="utf-8")
+            seen = sum(len(block.commands()) for block in blocks(name))
+            typed = [line for line in text.splitlines() if line.lstrip().startswith("$ ")]
+            self.assertEqual(len(typed), seen, f"{name}: a command that is in no block")
             for block in blocks(name):
                 if block.language == "console":
                     count += 1
