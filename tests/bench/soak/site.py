@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList, gatherResults
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.faultkit.clocks import environment, find_library
 from kubeedge_tx.faultkit.proxy import Proxy
+from tests.bench import apiserver
 from tests.bench.soak.programs import Program
 from tests.bench.soak.settings import Settings
 from tests.system.roles import TWISTD, Api, Ports, collection, condition, end_pods, until
@@ -50,7 +51,8 @@ class Site:
         self._clock_library = _clock_library()
         self.nodes = [f"soak-{number:02}" for number in range(settings.edges)]
         port = self._ports.take()
-        command = [sys.executable, "-m", "tests.bench.apiserver", str(work / "api"), str(port)]
+        # By path: where this runs, a package of others may be the one named ``tests``.
+        command = [sys.executable, apiserver.__file__, str(work / "api"), str(port)]
         self.api_program = self._program("the API", "api", command)
         self.api: Api
         """The API as an administrator has it, without a proxy between."""
