@@ -22,6 +22,8 @@ from kubeedge_tx.kube.watch import Feed
 
 BATCH: Final = 64
 """Objects told to listeners before the reactor gets a turn."""
+SILENCE: Final = 60.0
+"""Seconds in which the same trouble is not logged again."""
 
 Transform = Callable[[dict[str, Any]], dict[str, Any]]
 Key = tuple[str, str]
@@ -93,6 +95,8 @@ class Informer(Service):
         self._end_watch: Callable[[], None] | None = None
         self._feeding: Deferred[None] | None = None
         self._ended: Deferred[None] | None = None
+        self._trouble: int | None = None
+        self._said_at = 0.0
 
     # The lister
 
@@ -162,6 +166,7 @@ class Informer(Service):
         page = await self._client.list_page(
             self.kind, limit=step.limit, continue_=step.continue_, label_selector=self._selector
         )
+        self._trouble = None
         everything = reflector.listed(page)
         if everything is None:
             return
@@ -179,6 +184,7 @@ class Informer(Service):
         began = self._clock.seconds()
 
         def feed(lines: list[bytes]) -> Deferred[None]:
+            self._trouble = None
             self._feeding = Deferred.fromCoroutine(self._take(reflector, lines))
             return self._feeding
 
@@ -213,6 +219,10 @@ class Informer(Service):
                     self._end_watch()
 
     def _report(self, error: KubeError) -> None:
+        now = self._clock.seconds()
+        if error.code == self._trouble and now - self._said_at < SILENCE:
+            return
+        self._trouble, self._said_at = error.code, now
         advice = ""
         if error.code == 401:
             advice = "; its credentials are not accepted: see kubeAPIConfig.kubeConfig"

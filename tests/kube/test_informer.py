@@ -6,6 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -148,6 +149,26 @@ class InformerTests(SynchronousTestCase):
         self.source.page()
         self.successResultOf(synced)
         self.successResultOf(self.informer.when_synced())
+
+    def test_the_same_trouble_is_logged_once_a_minute(self) -> None:
+        """A server that is away does not fill the log; what is new about it is said at once."""
+
+        def fail(code: int, times: int) -> None:
+            for _ in range(times):
+                while not self.source.lists:
+                    self.clock.advance(0.5)
+                self.source.lists.pop(0)[1].errback(KubeError(f"trouble {code}", code=code))
+
+        self.informer.startService()
+        self.addCleanup(self.informer.stopService)
+        with capturedLogs() as events:
+            fail(0, 10)
+            fail(403, 2)
+            fail(0, 1)
+            self.clock.advance(60)
+            fail(0, 1)
+        said = [each["error"].code for each in events if "error" in each]
+        self.assertEqual(said, [0, 403, 0, 0])
 
     def test_a_lost_watch_is_resumed(self) -> None:
         """After a broken connection the watch goes on from the last version seen."""
