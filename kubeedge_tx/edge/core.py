@@ -209,6 +209,7 @@ class EdgeCore(OrderedService):
         twin = DeviceTwin(
             bus,
             messages,
+            reactor,
             database=database,
             objects=store,
             outbox=outbox,

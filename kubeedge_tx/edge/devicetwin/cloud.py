@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, FirstError, gatherResults
 from twisted.logger import Logger
 
 from kubeedge_tx.api.meta import is_newer, mapping, resource_version, uid
@@ -160,7 +160,7 @@ class CloudWishes:
         try:
             await keeper.write(device, outcome, *changes)
         except StoreError:
-            device.taken_in = known  # so that it is taken in at the next occasion
+            device.taken_in, device.model = known, ""  # what ``catch_up`` looks for
             if is_new:
                 keeper.devices.remove(device)
             raise
@@ -183,7 +183,10 @@ class CloudWishes:
                 await self.object_changed(device.id, row.read())
 
     async def catch_up(self) -> None:
-        """Take in what is in the store and was not taken in: we died, or the disk was full."""
+        """Take in what is in the store and was not taken in: we died, or the disk was full.
+
+        :raises StoreError: it still is.
+        """
         late: list[Coroutine[Deferred[Any], Any, None]] = []
         for row in self._objects.list(DEVICE_TYPE):
             namespace, _, name = row.key.split("/", 2)
@@ -198,7 +201,10 @@ class CloudWishes:
                 late.append(self.object_changed(f"{namespace}/{name}", content))
         late += [self.removed(info) for info in self._gone()]
         # All begin before the first waits, so that nobody sees twins as they were.
-        await gatherResults([Deferred.fromCoroutine(each) for each in late], consumeErrors=True)
+        try:
+            await gatherResults([Deferred.fromCoroutine(each) for each in late], consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
 
     def _gone(self) -> list[DeviceInfo]:
         """Devices whose object was deleted without their hearing of it."""

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -40,9 +42,14 @@ BUS_SOURCE: Final = "bus"
 CLOUD_SOURCES: Final = frozenset({names.DEVICECONTROLLER, "edgemgr"})
 META_SOURCES: Final = frozenset({names.GROUP_META, names.METAMANAGER})
 """Who may say what. Source: KubeEdge ``edge/pkg/devicetwin/process.go``."""
+_MAKE_LATE: Final = META_SOURCES | {names.EDGEHUB_SOURCE}
+"""Whose messages are followed by a look at all objects if the disk was full."""
 
 MOST_AT_ONCE: Final = 1024
 """Messages whose commits may be under way before the next has to wait."""
+
+CATCH_UP_SECONDS: Final = 5.0
+"""Until objects that could not be taken in, as the disk was full, are looked at again."""
 
 
 @implementer(IModule)
@@ -54,6 +61,7 @@ class DeviceTwin:
 
     ``refused`` counts messages of the cloud that made no sense.
 
+    :param clock: for another try when the disk was full.
     :param objects: MetaManager's store, loaded.
     :param outbox: loaded.
     :param node: this node's name.
@@ -69,6 +77,7 @@ class DeviceTwin:
         self,
         bus: IMessageBus,
         messages: MessageFactory,
+        clock: IReactorTime,
         *,
         database: Database,
         objects: MetaStore,
@@ -79,6 +88,7 @@ class DeviceTwin:
     ) -> None:
         self._bus = bus
         self._messages = messages
+        self._clock = clock
         self._objects = objects
         self._reports = Reports(messages, outbox)
         self._keeper = Keeper(
@@ -94,6 +104,7 @@ class DeviceTwin:
         self._cloud = CloudWishes(self._keeper, objects)
         self._tasks = TaskSet()
         self._room = DeferredSemaphore(MOST_AT_ONCE)
+        self._is_late = False
         self.refused = 0
 
     @property
@@ -105,7 +116,7 @@ class DeviceTwin:
         """Read the store, and catch up with objects stored since."""
         await self._keeper.load()
         # In the background: what it publishes waits for EventBus, which starts after us.
-        self._tasks.spawn("catching up with device objects", self._cloud.catch_up())
+        self._tasks.spawn("catching up with device objects", self._catch_up())
 
     async def stopped(self) -> None:
         """Let go of what is under way: who was not answered will ask again."""
@@ -134,6 +145,28 @@ class DeviceTwin:
         await self._reports.ask_for_members(keeper.node, keeper.new_id(), keeper.now_ms())
         await self._cloud.catch_up()
 
+    async def _catch_up(self) -> None:
+        try:
+            await self._cloud.catch_up()
+        except StoreError as error:
+            self._log.error("device objects are not taken in: {why}", why=str(error))
+            self._catch_up_later()
+
+    def _catch_up_later(self) -> None:
+        """MetaManager has the objects, and acknowledged them: nobody sends them again."""
+        if not self._is_late:
+            self._is_late = True
+            self._tasks.spawn("catching up with device objects", self._until_caught_up())
+
+    async def _until_caught_up(self) -> None:
+        while self._is_late:
+            await deferLater(self._clock, CATCH_UP_SECONDS)
+            try:
+                await self._cloud.catch_up()
+            except StoreError:
+                continue
+            self._is_late = False
+
     async def _spawn(self, message: Message, work: Coroutine[Deferred[Any], Any, object]) -> None:
         try:
             await self._room.acquire()
@@ -154,6 +187,8 @@ class DeviceTwin:
                 why=str(error),
             )
             self._answer_error(message, str(error))
+            if message.route.source in _MAKE_LATE:
+                self._catch_up_later()
         except Exception as error:
             if not isinstance(error, CancelledError):
                 self._answer_error(message, f"{type(error).__name__} in twin")

@@ -90,6 +90,7 @@ class TwinCase(EdgeCase):
         self.devices = DeviceTwin(
             self.bus,
             self.messages,
+            self.clock,
             database=self.database,
             objects=self.store,
             outbox=self.outbox,
