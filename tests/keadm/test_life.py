@@ -357,6 +357,27 @@ class BadInputTests(MachineCase):
         self.assertIn("modules.cloudHub.nodeLimits: there is no such key", done.output)
         self.assertFalse(self.cloud_dir.exists())
 
+    def test_cluster_that_is_of_no_use(self) -> None:
+        """A cluster that does not answer, and one that does not know us; nothing is made."""
+        self.start_cloud()
+        config = yaml.safe_load((self.cloud_dir / "admin.kubeconfig").read_text())
+        second = self.root / "cloud-2"
+        file = self.root / "kubeconfig"
+        cases = (
+            (("clusters", "cluster", "server"), "https://127.0.0.1:1", "does not answer"),
+            (("users", "user", "token"), "of-nobody", "Unauthorized"),
+        )
+        for (kind, of, key), value, said in cases:
+            changed = json.loads(json.dumps(config))
+            changed[kind][0][of][key] = value
+            file.write_text(yaml.safe_dump(changed))
+            done = self.init("--kube-config", str(file), folder=second)
+            self.assertEqual(done.status, 1, done.output)
+            self.assertIn("kubernetes FAIL", done.line("kubernetes"))
+            self.assertIn(said, done.line("kubernetes"))
+            self.assertIn("kubernetes: give a kubeconfig that works", done.output)
+            self.assertFalse(second.exists())
+
     def test_master(self) -> None:
         """Upstream's --master is answered by what to do in its place."""
         done = self.init("--master", "https://192.0.2.9:6443")
