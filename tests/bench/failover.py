@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from kubeedge_tx.edge.edgehub.connector import LASTED_SECONDS
 from tests.bench.figures import Report
 from tests.bench.fleet import Fleet
 from tests.bench.processes import NAMESPACE, Bench, Process, wait_for
@@ -42,7 +43,7 @@ class Takeover:
 def run(report: Report, count: int, repeat: int) -> None:
     """Measure with three clouds."""
     with Bench(api="separate") as bench:
-        world = World(bench, count)
+        world = World(bench, count, lasted=LASTED_SECONDS + 1)
         conditions = f"{count} nodes over TLS, 3 clouds, {bench.api_kind}"
         report.say(f"failover: {conditions}")
         try:
@@ -71,11 +72,16 @@ def _tell(report: Report, all_of_them: list[Takeover]) -> None:
 
 
 class World:
-    """Three clouds, and nodes that know all of them; the first has all sessions."""
+    """Three clouds, and nodes that know all of them; the first has all sessions.
 
-    def __init__(self, bench: Bench, count: int) -> None:
+    :param lasted: seconds that sessions last before they are cut. An edge whose connections break
+        ever again within ten seconds waits longer each time.
+    """
+
+    def __init__(self, bench: Bench, count: int, *, lasted: float) -> None:
         self._bench = bench
         self._count = count
+        self._lasted = lasted
         self._first = bench.cloud
         self._others = [bench.another_cloud(name) for name in ("cloud-2", "cloud-3")]
         for cloud in (self._first, *self._others):
@@ -98,6 +104,7 @@ class World:
         :param changes: so many of each ConfigMap.
         """
         self._gather()
+        time.sleep(self._lasted)
         fleet = self._fleet
         writes, records = self._writes(), self._records()
         messages, talk = sum(fleet.acks()), self._bytes()
@@ -134,6 +141,7 @@ class World:
         """Bring all sessions to the first cloud: the others are started anew."""
         if self._sessions(self._first) == self._count:
             return
+        time.sleep(self._lasted)
         for cloud in self._others:
             cloud.kill()
         wait_for(

@@ -14,7 +14,7 @@ class FailoverTests(SynchronousTestCase):
     def test_a_cloud_with_all_sessions_is_killed(self) -> None:
         """The other clouds have them soon; nothing is lost, nothing is sent or written in vain."""
         with Bench(api="separate") as bench:
-            world = World(bench, SESSIONS)
+            world = World(bench, SESSIONS, lasted=0)
             try:
                 self.look(world, changes=0)
                 self.look(world, changes=2)
