@@ -89,11 +89,21 @@ class CloudWishes:
         await self._keeper.publish(self._notice(removed=info))
 
     def missing(self, listed: list[DeviceInfo]) -> list[DeviceInfo]:
-        """Devices that a full list does not have."""
+        """Devices that a full list does not have.
+
+        Of those whose Device object is here the list says nothing: MetaManager knows whether
+        it is outdated, and the list may be from a cloud that is behind.
+        """
         there = {info.id for info in listed}
         return [
-            DeviceInfo(id=device.id) for device in self._keeper.devices if device.id not in there
+            DeviceInfo(id=device.id)
+            for device in self._keeper.devices
+            if device.id not in there and not self.has_object(device.id)
         ]
+
+    def has_object(self, device_id: str) -> bool:
+        """Whether a device's object is here: then only the object's end is the device's."""
+        return self._objects.get(_key(device_id, DEVICE_TYPE)) is not None
 
     # Attributes and twins of older clouds
 

@@ -233,6 +233,8 @@ class DeviceTwin:
                 for info in changes.added:
                     await self._spawn(message, self._cloud.added(info))
                 for info in changes.removed:
+                    if self._cloud.has_object(info.id):
+                        continue  # its own delete follows, unless this cloud is behind
                     await self._spawn(message, self._cloud.removed(info))
             elif resource.startswith("device/") and resource.endswith("/twin/cloud_updated"):
                 device_id = resource.removeprefix("device/").removesuffix("/twin/cloud_updated")

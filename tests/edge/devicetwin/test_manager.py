@@ -487,7 +487,7 @@ class AwayTests(TwinCase):
         self.arrive(f"{DEVICE}/state/update", {"state": "online"})
         self.back()
         self.assertEqual(len(self.outbox), 2)
-        self.members(removed=(THERMO,))
+        self.push_object(device_object(), "delete")
         self.assertEqual(len(self.outbox), 0)
         self.kill()
         self.assertEqual(len(self.outbox), 0)
@@ -539,6 +539,17 @@ class MembershipTests(TwinCase):
         (notice,) = self.push_object(device_object(), "delete")
         self.assertEqual(notice.json["removed_devices"], [{"id": THERMO, "name": "thermo"}])
         self.assertEqual(self.members(removed=(THERMO,)), [])
+
+    def test_cloud_that_is_behind(self) -> None:
+        """A device whose object is here is not taken away by a cloud that knows nothing of it yet."""
+        self.push_object(device_object({"threshold": "30"}), "insert")
+        content = {"event_id": "c", "timestamp": 1, "devices": []}
+        self.receive(
+            push("update", "membership/detail", content, source="devicecontroller", group="twin")
+        )
+        self.assertEqual(self.members(removed=(THERMO,)), [])
+        (answer,) = self.arrive("$hw/events/node/edge-1/membership/get", {"event_id": "e"})
+        self.assertEqual([each["id"] for each in answer.json["devices"]], [THERMO])
 
     def test_known_after_a_kill(self) -> None:
         """A restart without the cloud still knows the devices."""
