@@ -541,7 +541,7 @@ class MembershipTests(TwinCase):
         self.assertEqual(self.members(removed=(THERMO,)), [])
 
     def test_cloud_that_is_behind(self) -> None:
-        """A device whose object is here is not taken away by a cloud that knows nothing of it yet."""
+        """A device whose object is here is not taken away by a cloud that has not heard of it."""
         self.push_object(device_object({"threshold": "30"}), "insert")
         content = {"event_id": "c", "timestamp": 1, "devices": []}
         self.receive(
