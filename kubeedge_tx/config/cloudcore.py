@@ -31,7 +31,7 @@ class KubeAPIConfig(Block, frozen=True, kw_only=True):
     content_type: str = "application/vnd.kubernetes.protobuf"
     """Kept for upstream's files; we speak JSON."""
     qps: Count = 0
-    """Kept for upstream's files; calls are limited by threads, not by rate."""
+    """Kept for upstream's files; eight connections are the limit, not a rate."""
     burst: Count = 0
     """Kept for upstream's files."""
     kube_config: str = ""
