@@ -115,10 +115,10 @@ class Site:
         return not await self.not_ready()
 
     async def not_ready(self) -> list[str]:
-        """The nodes that the cluster believes not to be Ready."""
+        """The nodes that the cluster believes not to be Ready, a sentence about each."""
         found = await self.api.items("/api/v1/nodes")
         ready = {each["metadata"]["name"] for each in found if condition(each, "Ready") == "True"}
-        return [node for node in self.nodes if node not in ready]
+        return [f"node {node} is not Ready" for node in self.nodes if node not in ready]
 
     async def _start_edges(self, first: int) -> None:
         for program in self.edges[first :: self._settings.starting]:
