@@ -119,6 +119,7 @@ class WebSocketLink(_Flow, WebSocketServerProtocol):  # type: ignore[misc]
 
     def connectionMade(self) -> None:
         super().connectionMade()
+        self.peer = self._address  # and not Autobahn's way to write it
         self.server.arrived(self)  # type: ignore[arg-type]
 
     def onConnect(self, request: Any) -> str:
@@ -128,7 +129,6 @@ class WebSocketLink(_Flow, WebSocketServerProtocol):  # type: ignore[misc]
         raise ConnectionDeny(400, "ask for the WebSocket subprotocol mqtt")
 
     def onOpen(self) -> None:
-        self.peer = self._address
         self._open()
 
     def onMessageBegin(self, isBinary: bool) -> None:

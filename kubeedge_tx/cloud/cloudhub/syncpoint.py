@@ -431,8 +431,9 @@ class SyncPoint:
             self.writes += 1
             made = await self._kube.patch(kind, *key, status, subresource="status")
         except KubeError as error:
-            if error.code != 404 or not record.exists:
+            if error.code != 404:
                 raise
+            # It is gone, and the informer may not know that yet.
             record.exists = False
             await self._create(kind, key, record)
             self.writes += 1

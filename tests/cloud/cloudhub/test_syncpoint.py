@@ -170,6 +170,18 @@ class SyncPointTests(SynchronousTestCase):
         self.clock.advance(2.0)
         self.assertEqual(self.recorded_in_cluster(), "11")
 
+    def test_removed_and_confirmed_again(self) -> None:
+        """A record that is deleted is made anew, though the informer still has the old one."""
+        self.point.acked("edge-1", order("10"))
+        self.clock.advance(2.0)
+        self.kube._watchers.clear()
+        self.point.removed("edge-1", "default", "u")
+        self.clock.advance(2.0)
+        self.assertIsNone(self.kube.peek(OBJECTSYNCS, "default", "edge-1.u"))
+        self.point.acked("edge-1", order("10"))
+        self.clock.advance(2.0)
+        self.assertEqual(self.recorded_in_cluster(), "10")
+
     def test_created_by_another(self) -> None:
         """Another process was faster in creating it: its record is updated."""
 
