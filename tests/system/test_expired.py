@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import signal
+import time
+from itertools import count
 from typing import Any, Final
 
 import yaml
 
+from kubeedge_tx.api.timestamps import seconds_since_1970
 from tests.requirements import requires
-from tests.system.roles import Role, pod, until
+from tests.system.roles import Role, config_map, pod, until
 from tests.system.test_clock import SLEEP, ClockCase
 
 DAY: Final = 86_400.0
@@ -33,13 +36,13 @@ class ExpiredTests(ClockCase):
         await api.create(pod("web", *SLEEP))
         await self.pod_ready(api, "web", cloud, edge)
 
-        await self.away(edge, clocks, LIFE + 14)
+        await self.away(edge, cloud, clocks, LIFE + 14)
         await self.connected(edge)
         renewals = cloud.process.lines("certificate ", "for edge at", "by expired certificate")
         self.assertEqual(len(renewals), 1)
         await self.node_ready(api, "edge", cloud, edge)
 
-        await self.away(edge, clocks, 2 * LIFE + 14 + 45)
+        await self.away(edge, cloud, clocks, 2 * LIFE + 14 + 45)
         await self.remarks(edge, "server.crt expired at", "cannot renew itself", "edgeHub.token")
         self.assertEqual(edge.process.lines("connected to the cloud at"), [])
         await self.remarks(
@@ -67,12 +70,22 @@ class ExpiredTests(ClockCase):
         await self.pod_ready(api, "web", cloud, edge)
         await self.remarks(edge, "ok\n")
 
-    async def away(self, edge: Role, clocks: list[str], days: int) -> None:
+    async def away(self, edge: Role, cloud: Role, clocks: list[str], days: int) -> None:
         """Let so many days pass from the beginning while the edge is off, and start it."""
         await edge.process.stop()
         edge.config["modules"]["edgeHub"]["token"] = ""  # it was used, and removed
         for clock in clocks:
             await self.clocks.shift(clock, days * DAY)
+        late = time.time() + (days - 1) * DAY
+        tries = count()
+
+        async def look() -> bool:
+            """Whether it has looked at its clock since; libfaketime does so once a second."""
+            made = await self.client(cloud).create(config_map(f"day-{days}-{next(tries)}"))
+            now = seconds_since_1970(made["metadata"]["creationTimestamp"])
+            return now is not None and now > late
+
+        await until("the cloud's clock to be set", look, cloud)
         await edge.run()
 
     async def connected(self, edge: Role) -> None:
