@@ -102,7 +102,7 @@ def version_of(folder: Path) -> str:
             raise KeadmError(f"{program} is not there: {folder} has no KubeEdge-TX")
     code = "from kubeedge_tx import VERSION; print(VERSION)"
     done = subprocess.run(  # noqa: S603 - as above
-        [str(python), "-c", code], capture_output=True, text=True, check=False, cwd="/"
+        [str(python), "-I", "-c", code], capture_output=True, text=True, check=False, cwd="/"
     )
     if done.returncode:
         raise KeadmError(f"{folder} has no KubeEdge-TX in it")
