@@ -130,6 +130,12 @@ class MessageDispatcher:
             queue = self.queues[node] = NodeMessageQueue(node, recorded, self._heads, self._limits)
         return queue
 
+    def settle(self) -> None:
+        """Let the queues of nodes that are not here give up what others have delivered."""
+        now = self._clock.seconds()
+        for queue in self.queues.values():
+            queue.settle(now)
+
     @property
     def resends(self) -> int:
         """Messages sent once more, to all nodes, since the start."""

@@ -45,6 +45,9 @@ from kubeedge_tx.viaduct.traffic import Traffic
 TICK: Final = 1.0
 """Seconds between two looks at the deadlines of all sessions."""
 
+SETTLE_EVERY: Final = 60.0
+"""Seconds between two looks at what waits for nodes that are not here."""
+
 STOPPING: Final = 4503
 """WebSocket close code: this cloud process ends, come back."""
 
@@ -216,6 +219,7 @@ class CloudHub:
         self._context_factory = context_factory
         self._identify = identify
         self._syncpoint = syncpoint
+        self._settle_at = reactor.seconds() + SETTLE_EVERY
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
         self._listening: Any = None
@@ -444,6 +448,9 @@ class CloudHub:
         self._gate.ticked(now, TICK)
         for session in self.sessions:
             session.tick(now)
+        if now >= self._settle_at:
+            self._settle_at = now + SETTLE_EVERY
+            self.dispatcher.settle()
 
     def _tick_failed(self, failure: Failure) -> None:
         self._log.failure("the look at the sessions' deadlines failed; going on", failure)

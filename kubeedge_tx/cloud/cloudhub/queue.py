@@ -39,6 +39,10 @@ class QueueLimits:
 MAX_PARTS: Final = 64
 """Answers about, and generations of, one object that may wait for one node."""
 
+SETTLED: Final = 600.0
+"""Seconds that a delete waits for a node which no record says to have the object: what was
+delivered is recorded within seconds, and its record is deleted when the delete is confirmed."""
+
 ANSWER_LIFE: Final = 60.0
 """Seconds after which nobody waits for an answer any more; an edge drops it then, and
 never acknowledges it. Source: KubeEdge ``remoteQueryTimeout``.
@@ -347,12 +351,28 @@ class NodeMessageQueue:
         self.window.connection_lost()
         self.window.configure(width=width, max_sends=max_sends)
         self.owner = owner
+        return self._give_up_delivered() + self._give_up(self._is_late)
+
+    def settle(self, now: float) -> list[Order]:
+        """Give up what another cloud process delivers, as long as it has the node.
+
+        Otherwise what changes would gather here for as long as the node is there.
+        """
+        if self.owner is not None:
+            return []
+        settled = self._give_up(lambda order: self._is_settled(order, now))
+        for order in settled:
+            if self._current.get(order.key) == order.uid:
+                del self._current[order.key]
+        return settled + self._give_up_delivered()
+
+    def _give_up_delivered(self) -> list[Order]:
         again = {order.key for order in self.window if order.is_delete}
-        gone = self.window.prune(
-            # After the delete of an older object of its name an edge of Go needs it again.
-            lambda order: order.key not in again and self._was_delivered(order)
-        )
-        gone += self.window.prune(self._is_late)
+        # After the delete of an older object of its name an edge of Go needs it again.
+        return self._give_up(lambda order: order.key not in again and self._was_delivered(order))
+
+    def _give_up(self, unneeded: Callable[[Order], bool]) -> list[Order]:
+        gone = self.window.prune(unneeded)
         for order in gone:
             self._retire(order)
         return gone
@@ -377,6 +397,15 @@ class NodeMessageQueue:
             return False
         current = self._current.get(order.key)
         return current is not None and current != order.uid
+
+    def _is_settled(self, order: Order, now: float) -> bool:
+        """Whether it deletes what nothing records that the node has, not even after a while."""
+        return (
+            order.is_delete
+            and bool(order.uid)
+            and now - order.since >= SETTLED
+            and self._recorded(order.namespace, order.uid) is None
+        )
 
     def _was_delivered(self, order: Order) -> bool:
         if order.is_last or order.is_answer or not order.uid:

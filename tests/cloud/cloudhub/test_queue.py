@@ -277,6 +277,27 @@ class LaneTests(Case):
         self.assertEqual([order.uid for order in gone], ["u"])
         self.assertEqual(self.deliver_all(), [("update", "w", "5")])
 
+    def test_another_cloud_has_the_node(self) -> None:
+        """What it delivers does not gather here: neither states nor, in time, deletes."""
+        self.push(configmap("u", "5"))
+        self.push(configmap("v", "6"), operation="delete", resource="default/configmap/old")
+        self.recorded["default", "v"] = "4"
+        self.queue.settle(600.0)
+        self.assertEqual(len(self.queue.window), 2)  # nobody has delivered it
+        self.recorded["default", "u"] = "5"
+        del self.recorded["default", "v"]
+        self.queue.settle(599.0)
+        self.assertEqual(len(self.queue.window), 1)  # its record may be on its way
+        self.queue.settle(600.0)
+        self.assertEqual(len(self.queue.window), 0)
+
+    def test_settles_nothing_while_connected(self) -> None:
+        """What is in flight here is ended by its acknowledgement alone."""
+        self.push(configmap("u", "6"), operation="delete")
+        self.queue.connected(object(), width=1, max_sends=0)
+        self.queue.settle(1e9)
+        self.assertEqual(len(self.queue.window), 1)
+
     def test_another_cloud_saw_it_made_again(self) -> None:
         """A delete by name is followed by the object of that name, or is not sent at all."""
         self.push(configmap("old", "5"), operation="delete")
