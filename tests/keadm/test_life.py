@@ -340,10 +340,12 @@ class BadInputTests(MachineCase):
 
     def test_host_name(self) -> None:
         """A machine whose name is no node's name, and no other was given."""
-        namespace = ("unshare", "--user", "--map-root-user", "--uts", "sh", "-ec")
+        name = "import os, socket, sys; socket.sethostname('Edge_1')"
+        name += "; os.execvp(sys.argv[1], sys.argv[1:])"
+        namespace = ("unshare", "--user", "--map-root-user", "--uts", sys.executable, "-c")
         done = self.keadm(
             *("join", "-e", "127.0.0.1:1", "-t", "x", "--data-dir", str(self.edge_dir)),
-            before=(*namespace, 'echo Edge_1 >/proc/sys/kernel/hostname; exec "$@"', "keadm"),
+            before=(*namespace, name),
         )
         self.assertEqual(done.status, 1)
         self.assertIn("FAIL 'edge_1' is no node name", done.line("node name"))
