@@ -211,6 +211,16 @@ class SyncControllerTests(SynchronousTestCase):
         )
         self.assertTrue(made)
 
+    def test_recorded_by_nobody(self) -> None:
+        """What an edge has, and no record tells, is sent again: its answer makes the record."""
+        made = self.kube.put(CONFIGMAPS, config_map())
+        about = made["metadata"]
+        self.start()
+        self.assertEqual(
+            self.say(Holding("default/configmap/app", about["uid"], about["resourceVersion"])),
+            ["update node/edge-1/default/configmap/app"],
+        )
+
     def test_bad_digest(self) -> None:
         """A digest that is none changes nothing."""
         self.start()

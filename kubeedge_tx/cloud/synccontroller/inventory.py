@@ -139,7 +139,11 @@ class Inventory:
             await self._objects.repair(informer, key, obj)
 
     async def _doubt(self, node: str, holding: Holding) -> None:
-        """Look at an object that the node has and nobody knows to be confirmed."""
+        """Look at an object that the node has and nobody knows to be confirmed.
+
+        It is sent again in any case: with its acknowledgement it has a record, and by that its
+        delete will find the node.
+        """
         namespace, _, rest = holding.resource.partition("/")
         kind, _, name = rest.partition("/")
         informer = self._objects.informer(kind)
@@ -153,5 +157,5 @@ class Inventory:
             return
         if obj is None or not self._objects.is_wanted(node, obj):
             await self._objects.remove(informer, key, name)
-        elif self._objects.is_newer(obj, holding.version):
+        else:
             await self._objects.repair(informer, key, obj)
