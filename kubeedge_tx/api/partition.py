@@ -113,11 +113,11 @@ def is_evicted_early(pod: Mapping[str, Any], policy: Policy) -> bool:
     It evicts what does not tolerate an unreachable node for long enough.
     """
     for toleration in meta.sequence(pod, "spec", "tolerations"):
-        seconds = toleration.get("tolerationSeconds")
-        if (
-            toleration.get("key") in (None, "", UNREACHABLE)
-            and toleration.get("effect") in (None, "", "NoExecute")
-            and isinstance(seconds, int | float)
+        if toleration.get("key") in (None, "", UNREACHABLE) and toleration.get("effect") in (
+            None,
+            "",
+            "NoExecute",
         ):
-            return float(seconds) < policy.seconds + grace(pod)
+            seconds = toleration.get("tolerationSeconds")
+            return isinstance(seconds, int | float) and seconds < policy.seconds + grace(pod)
     return False

@@ -63,32 +63,6 @@ def divided(quantity: str | int | float, divisor: str | int | float) -> int:
     return math.ceil(parse(quantity) / (by or 1))
 
 
-def _parts(text: str) -> tuple[Fraction, str]:
-    match = _FORM.match(text) if len(text) <= _MAX_LENGTH else None
-    if match is None:
-        raise ValueError(SUFFIX_MESSAGE if _LOOSE.match(text) else FORMAT_MESSAGE)
-    sign, digits, suffix = match.groups()
-    number = Fraction(digits.rstrip(".") if not digits.startswith(".") else "0" + digits)
-    if suffix.endswith("i"):
-        number *= 1024 ** (_BINARY.index(suffix) + 1)
-        style = "binary"
-    elif suffix[:1] in ("e", "E") and len(suffix) > 1:
-        exponent = int(suffix[1:])
-        if abs(exponent) > _MAX_EXPONENT:
-            raise ValueError(SUFFIX_MESSAGE)
-        number *= Fraction(10) ** exponent
-        style = "exponent"
-    else:
-        number *= Fraction(10) ** _POWER[suffix]
-        style = "decimal"
-    if sign == "-":
-        number = -number
-    nano = number * 10**9
-    if nano.denominator != 1:
-        number = Fraction(-(-nano.numerator // nano.denominator), 10**9)
-    return number, style
-
-
 @lru_cache(maxsize=2048)
 def canonical(text: str) -> str:
     """Write a quantity as the API server would give it back.
@@ -113,3 +87,24 @@ def canonical(text: str) -> str:
     if style == "exponent":
         return f"{whole}e{power}" if power else str(whole)
     return f"{whole}{_DECIMAL[power]}"
+
+
+def _parts(text: str) -> tuple[Fraction, str]:
+    match = _FORM.match(text) if len(text) <= _MAX_LENGTH else None
+    if match is None:
+        raise ValueError(SUFFIX_MESSAGE if _LOOSE.match(text) else FORMAT_MESSAGE)
+    sign, digits, suffix = match.groups()
+    number = Fraction(sign + digits)
+    if suffix.endswith("i"):
+        number *= 1024 ** (_BINARY.index(suffix) + 1)
+        style = "binary"
+    elif suffix[:1] in ("e", "E") and len(suffix) > 1:
+        exponent = int(suffix[1:])
+        if abs(exponent) > _MAX_EXPONENT:
+            raise ValueError(SUFFIX_MESSAGE)
+        number *= Fraction(10) ** exponent
+        style = "exponent"
+    else:
+        number *= Fraction(10) ** _POWER[suffix]
+        style = "decimal"
+    return Fraction(math.ceil(number * 10**9), 10**9), style

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from kubeedge_tx import VERSION
 from kubeedge_tx.beehive.bus import MessageBus
+from kubeedge_tx.beehive.children import Child, Threads
 from kubeedge_tx.beehive.interfaces import IModule
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.beehive.service import ModuleService, OrderedService
@@ -22,7 +23,6 @@ from kubeedge_tx.config import host
 from kubeedge_tx.config.edgecore import RELOADABLE, EdgeCoreConfig, Modules
 from kubeedge_tx.config.types import relocate, split_address
 from kubeedge_tx.edge import figures
-from kubeedge_tx.edge.children import Child, FileThreads
 from kubeedge_tx.edge.devicetwin.manager import DeviceTwin
 from kubeedge_tx.edge.edged.machine import Usage, read_usage
 from kubeedge_tx.edge.edged.manager import Edged
@@ -217,7 +217,7 @@ class EdgeCore(OrderedService):
             now_ms=_now_ms,
             new_id=_new_id,
         )
-        threads = FileThreads(reactor)
+        threads = Threads(reactor, "files", 4)
         await self.start_child(threads)
         node = node_settings(
             modules.edged,

@@ -70,7 +70,8 @@ class Doorkeeper:
         self._acl_file = acl_file
         self._passwords: Passwords | None = None
         self._acl: AccessList | None = None
-        self._read()
+        self._read_passwords()
+        self._read_rules()
 
     @property
     def authenticates(self) -> bool:
@@ -109,17 +110,19 @@ class Doorkeeper:
 
     def look(self) -> bool:
         """Read files that have changed; tells whether there are other access rules now."""
-        before = self._passwords, self._acl
-        try:
-            self._read()
-        except ConfigError as error:
-            self._passwords, self._acl = before
-            self._log.error("not used, the former one stays: {why}", why=str(error))
-        return self._acl is not before[1]
+        before = self._acl
+        for read in (self._read_passwords, self._read_rules):
+            try:
+                read()
+            except ConfigError as error:
+                self._log.error("not used, the former one stays: {why}", why=str(error))
+        return self._acl is not before
 
-    def _read(self) -> None:
+    def _read_passwords(self) -> None:
         if self._password_file is not None and self._is_new(self._password_file):
             self._passwords = Passwords.parse(_text(self._password_file), str(self._password_file))
+
+    def _read_rules(self) -> None:
         if self._acl_file is not None and self._is_new(self._acl_file):
             self._acl = AccessList.parse(_text(self._acl_file), str(self._acl_file))
 

@@ -111,8 +111,8 @@ class Outbox:
 
     def oldest_seconds(self) -> float:
         """Age of the oldest message; 0 if there is none."""
-        created = min((row.created_ms for row in self._rows.values()), default=None)
-        return 0.0 if created is None else max(0.0, (self._now_ms() - created) / 1000)
+        oldest = next(iter(self._rows.values()), None)
+        return 0.0 if oldest is None else max(0.0, (self._now_ms() - oldest.created_ms) / 1000)
 
     def _now_ms(self) -> int:
         return self._before_ms + self._steady_ms()

@@ -12,13 +12,12 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from kubeedge_tx import VERSION
+from kubeedge_tx.beehive.children import Child, Threads
 from kubeedge_tx.beehive.service import OrderedService
+from kubeedge_tx.config import host
 from kubeedge_tx.config.mqtt import MqttConfig, MqttListener
 from kubeedge_tx.config.types import split_address
 from kubeedge_tx.errors import ConfigError
@@ -90,7 +89,7 @@ class MqttCore(OrderedService):
         self._data_dir = data_dir
         self._ports: dict[str, int] = {}
         self._waiting_for: str | None = "the start"
-        self._keeper: Doorkeeper | None = None
+        self._broker: MqttService | None = None
         self.metrics = Metrics()
         self._stores = StoreHealth(self.metrics)
 
@@ -100,8 +99,8 @@ class MqttCore(OrderedService):
 
     def reload(self, config: MqttConfig) -> set[str]:
         """Read the password and access files again; keys need a restart."""
-        if self._keeper is not None:
-            self._keeper.look()
+        if self._broker is not None:
+            self._broker.look()
         return set()
 
     async def start_children(self) -> None:
@@ -120,10 +119,11 @@ class MqttCore(OrderedService):
             door=Doors(reactor, self.metrics).door("metrics", monitor.limits),
             limits=monitor.limits,
         )
-        await self.start_child(status)
+        with host.listening(where):
+            await self.start_child(status)
         await self.start_child(ReactorDelay(reactor, self.metrics))
         add_process(self.metrics, VERSION)
-        threads = _Threads(reactor)
+        threads = Threads(reactor, "passwords", 2)
         await self.start_child(threads)
 
         self._waiting_for = "the store"
@@ -135,19 +135,18 @@ class MqttCore(OrderedService):
                 load_migrations("kubeedge_tx.store", "schema_mqtt"),
             )
             self._stores.add(database)
-            await self.start_child(_Opened(database))
+            await self.start_child(Child("store", database.open, database.close))
             store = MqttStore(database)
 
         self._waiting_for = "the listeners"
-        self._keeper = self._doorkeeper(threads)
-        broker = MqttService(
+        broker = self._broker = MqttService(
             reactor,
             [self._listener(each, at) for at, each in enumerate(config.listeners)],
             limits=broker_limits(config.limits),
             ids=lambda: f"auto-{_random.getrandbits(80):020x}",
             wall_clock=time.time,
             store=store,
-            doorkeeper=self._keeper,
+            doorkeeper=self._doorkeeper(threads),
             server_limits=server_limits(config.limits),
         )
         await self.start_child(broker)
@@ -158,7 +157,7 @@ class MqttCore(OrderedService):
         self._ports["metrics"] = status.port
         self._waiting_for = None
 
-    def _doorkeeper(self, threads: _Threads) -> Doorkeeper:
+    def _doorkeeper(self, threads: Threads) -> Doorkeeper:
         config = self._config
         allow = config.allow_anonymous
         if allow is None:
@@ -203,35 +202,6 @@ class MqttCore(OrderedService):
     def _path(self, name: str) -> Path | None:
         """A file that the configuration names; relative ones are below the data directory."""
         return self._data_dir / name if name else None
-
-
-class _Opened:
-    """A database, seen as a service."""
-
-    name = "store"
-
-    def __init__(self, database: Database) -> None:
-        self.startService = database.open
-        self.stopService = database.close
-
-
-class _Threads:
-    """Threads that check passwords."""
-
-    name = "password threads"
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._pool = ThreadPool(0, 2, "passwords")
-
-    def startService(self) -> None:
-        self._pool.start()
-
-    def stopService(self) -> None:
-        self._pool.stop()
-
-    def run(self, work: Any, *args: Any) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, work, *args)
 
 
 def _is_loopback(address: str) -> bool:

@@ -105,6 +105,7 @@ class DeviceTwin:
         self._tasks = TaskSet()
         self._room = DeferredSemaphore(MOST_AT_ONCE)
         self._is_late = False
+        self._is_catching_up = False
         self.refused = 0
 
     @property
@@ -145,27 +146,31 @@ class DeviceTwin:
         await self._reports.ask_for_members(keeper.node, keeper.new_id(), keeper.now_ms())
         await self._cloud.catch_up()
 
-    async def _catch_up(self) -> None:
-        try:
-            await self._cloud.catch_up()
-        except StoreError as error:
-            self._log.error("device objects are not taken in: {why}", why=str(error))
-            self._catch_up_later()
-
     def _catch_up_later(self) -> None:
         """MetaManager has the objects, and acknowledged them: nobody sends them again."""
-        if not self._is_late:
-            self._is_late = True
-            self._tasks.spawn("catching up with device objects", self._until_caught_up())
+        self._is_late = True
+        if not self._is_catching_up:
+            self._tasks.spawn("catching up with device objects", self._catch_up(CATCH_UP_SECONDS))
 
-    async def _until_caught_up(self) -> None:
-        while self._is_late:
-            await deferLater(self._clock, CATCH_UP_SECONDS)
-            try:
-                await self._cloud.catch_up()
-            except StoreError:
-                continue
-            self._is_late = False
+    async def _catch_up(self, pause: float = 0.0) -> None:
+        """Take in what is in the store, however long the disk is full."""
+        self._is_catching_up = True
+        try:
+            while True:
+                if pause:
+                    await deferLater(self._clock, pause)
+                self._is_late = False  # what fails from now on is for another turn
+                try:
+                    await self._cloud.catch_up()
+                except StoreError as error:
+                    self._is_late = True
+                    if not pause:
+                        self._log.error("device objects are not taken in: {why}", why=str(error))
+                if not self._is_late:
+                    return
+                pause = CATCH_UP_SECONDS
+        finally:
+            self._is_catching_up = False
 
     async def _spawn(self, message: Message, work: Coroutine[Deferred[Any], Any, object]) -> None:
         try:

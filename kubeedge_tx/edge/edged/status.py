@@ -397,8 +397,8 @@ def _conditions(
         ("PodScheduled", True, "", ""),
     ]
     before = {each.get("type"): each for each in previous.get("conditions") or ()}
-    policy = podspec.metadata(pod).get("annotations") or {}
-    if policy.get(ON_PARTITION) or CONDITION in before:
+    annotations = podspec.metadata(pod).get("annotations") or {}
+    if annotations.get(ON_PARTITION) or CONDITION in before:
         wanted.append((CONDITION, *_on_partition(pod)))
     return [
         _condition(kind, holds, reason, message, before.get(kind), seen.now)

@@ -27,14 +27,16 @@ class Child:
         return self._stop()
 
 
-class FileThreads:
-    """Threads for files: volumes are written where they do not hold the reactor up."""
+class Threads:
+    """Threads of their own for work that would hold the reactor up.
 
-    name = "file threads"
+    :param most: threads at once.
+    """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, name: str, most: int) -> None:
+        self.name = f"threads for {name}"
         self._reactor = reactor
-        self._pool = ThreadPool(0, 4, "files")
+        self._pool = ThreadPool(0, most, name)
 
     def startService(self) -> None:
         self._pool.start()
