@@ -26,7 +26,9 @@ from zope.interface import implementer
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.security import contexts
-from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, connect
+from kubeedge_tx.viaduct.channel import Channel
+from kubeedge_tx.viaduct.client import connect
+from kubeedge_tx.viaduct.handshake import WINDOW_HEADER
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 
 ACKNOWLEDGED = frozenset({names.INSERT, names.UPDATE, names.DELETE})

@@ -25,8 +25,10 @@ from kubeedge_tx.store.database import Database
 from kubeedge_tx.store.meta import MetaStore
 from kubeedge_tx.store.migrate import load_migrations
 from kubeedge_tx.store.outbox import Outbox
-from kubeedge_tx.viaduct.channel import Channel, ChannelServerFactory, Handshake
+from kubeedge_tx.viaduct.channel import Channel
+from kubeedge_tx.viaduct.handshake import Handshake
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.server import ChannelServerFactory
 from tests.edge.edgecase import Recorder, k8s_object, push
 
 PODS = 200

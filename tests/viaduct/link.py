@@ -17,14 +17,11 @@ from zope.interface import implementer
 
 from kubeedge_tx.beehive.message import Message, MessageFactory
 from kubeedge_tx.observe.doors import Door
-from kubeedge_tx.viaduct.channel import (
-    Channel,
-    ChannelServerFactory,
-    ChannelSettings,
-    Handshake,
-    connect,
-)
+from kubeedge_tx.viaduct.channel import Channel, ChannelSettings
+from kubeedge_tx.viaduct.client import connect
+from kubeedge_tx.viaduct.handshake import Handshake
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.server import ChannelServerFactory
 from kubeedge_tx.viaduct.traffic import Traffic
 
 

@@ -14,15 +14,10 @@ from kubeedge_tx.beehive.message import Header, Message, Route, raw
 from kubeedge_tx.errors import HandshakeFailed
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.viaduct import codec
-from kubeedge_tx.viaduct.channel import (
-    DIGEST_HEADER,
-    MAX_FRAGMENTS,
-    WINDOW_HEADER,
-    Handshake,
-    HandshakeRefused,
-    connect,
-)
+from kubeedge_tx.viaduct.client import connect
+from kubeedge_tx.viaduct.handshake import DIGEST_HEADER, WINDOW_HEADER, Handshake, HandshakeRefused
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.websocket import MAX_FRAGMENTS
 from tests.fakes.doors import a_door
 from tests.viaduct.link import ChannelCase, Memory, User, Wire, factory
 
@@ -344,6 +339,18 @@ class MessageTests(ChannelCase):
         self.assertEqual(len(self.user.closings), 1)
         self.assertIn("4409", self.user.closings[0])
         self.assertEqual(self.wire.user.closings, ["the node has connected anew"])
+
+    def test_after_the_peers_end(self) -> None:
+        """Once the peer has begun to close nothing is sent, and the channel says so."""
+        assert self.user.channel is not None
+        self.wire.websocket.sendClose(1000)
+        assert self.wire.memory.client_io is not None
+        self.user.channel._websocket.dataReceived(self.wire.memory.client_io.getOutBuffer())
+        self.assertEqual(self.user.closings, [])  # the transport has not ended yet
+        self.user.channel.send(message())
+        self.assertFalse(self.user.channel.is_open)
+        self.assertFalse(self.user.channel.is_writable)
+        self.assertEqual(sum(tally.messages for tally in self.traffic.sent.values()), 0)
 
 
 class PressureTests(ChannelCase):

@@ -32,15 +32,11 @@ from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.observe.rarely import Rarely, and_more
 from kubeedge_tx.security.identity import identify as read_subject
 from kubeedge_tx.security.identity import is_node_name
-from kubeedge_tx.viaduct.channel import (
-    WINDOW_HEADER,
-    ChannelServerFactory,
-    ChannelSettings,
-    Handshake,
-    HandshakeRefused,
-    is_accelerated,
-)
+from kubeedge_tx.viaduct.channel import ChannelSettings
+from kubeedge_tx.viaduct.handshake import WINDOW_HEADER, Handshake, HandshakeRefused
+from kubeedge_tx.viaduct.server import ChannelServerFactory
 from kubeedge_tx.viaduct.traffic import Traffic
+from kubeedge_tx.viaduct.websocket import is_accelerated
 
 TICK: Final = 1.0
 """Seconds between two looks at the deadlines of all sessions."""

@@ -23,13 +23,9 @@ from zope.interface import implementer
 from kubeedge_tx.beehive.message import MessageFactory
 from kubeedge_tx.errors import ClockError, ConfigError, HandshakeFailed
 from kubeedge_tx.observe.rarely import Rarely, and_more
-from kubeedge_tx.viaduct.channel import (
-    DIGEST_HEADER,
-    WINDOW_HEADER,
-    Channel,
-    ChannelSettings,
-    connect,
-)
+from kubeedge_tx.viaduct.channel import Channel, ChannelSettings
+from kubeedge_tx.viaduct.client import connect
+from kubeedge_tx.viaduct.handshake import DIGEST_HEADER, WINDOW_HEADER
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from kubeedge_tx.viaduct.traffic import Traffic
 

@@ -16,7 +16,7 @@ from kubeedge_tx.cloud.cloudhub.hub import CloudHub
 from kubeedge_tx.cloud.cloudhub.syncpoint import SyncPoint
 from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
-from kubeedge_tx.viaduct.channel import WINDOW_HEADER
+from kubeedge_tx.viaduct.handshake import WINDOW_HEADER
 from tests.fakes.doors import a_door
 from tests.fakes.kube import FakeKube
 from tests.viaduct.link import Link, User, factory

@@ -21,7 +21,9 @@ from kubeedge_tx.observe.denials import Denials
 from kubeedge_tx.observe.metrics import Metrics
 from kubeedge_tx.security import contexts
 from kubeedge_tx.security.authority import Authority, KeyPair
-from kubeedge_tx.viaduct.channel import WINDOW_HEADER, Channel, connect
+from kubeedge_tx.viaduct.channel import Channel
+from kubeedge_tx.viaduct.client import connect
+from kubeedge_tx.viaduct.handshake import WINDOW_HEADER
 from tests.cloud.cloudhub.hubcase import Address, Settings, configmap
 from tests.fakes.doors import a_door
 from tests.fakes.kube import FakeKube

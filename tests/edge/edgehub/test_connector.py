@@ -34,8 +34,9 @@ from kubeedge_tx.edge.edgehub.connector import (
 from kubeedge_tx.errors import CertificateError, ConfigError, HandshakeFailed
 from kubeedge_tx.security.authority import Authority
 from kubeedge_tx.security.contexts import client, hub_server
-from kubeedge_tx.viaduct.channel import ChannelServerFactory, Handshake, HandshakeRefused
+from kubeedge_tx.viaduct.handshake import Handshake, HandshakeRefused
 from kubeedge_tx.viaduct.interfaces import IChannelUser
+from kubeedge_tx.viaduct.server import ChannelServerFactory
 from kubeedge_tx.viaduct.traffic import Traffic
 
 
