@@ -274,4 +274,5 @@ class DeliveryTests(SynchronousTestCase):
         run.change(place=(CONFIGMAPS, "shared"))
         run.work(cloud=0, rounds=4)
         run.kill_edge(committed=False, returns=True)
-        self.assertRaises(AssertionError, run.promises)
+        error = self.assertRaises(AssertionError, run.promises)
+        self.assertIn("was acknowledged", str(error))

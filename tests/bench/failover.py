@@ -106,11 +106,11 @@ class World:
         self._gather()
         time.sleep(self._lasted)
         fleet = self._fleet
+        newest = {name: fleet.version(name) for name in fleet.maps}
         writes, records = self._writes(), self._records()
         messages, talk = sum(fleet.acks()), self._bytes()
         self._first.kill()
         killed = time.monotonic()
-        newest = {}
         for _ in range(changes):
             self._serial += 1
             for name in fleet.maps:

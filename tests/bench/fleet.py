@@ -82,6 +82,11 @@ class Fleet:
         answer = self.bench.api.call("PATCH", path, {"data": self.body(name, text)["data"]}, kind)
         return int(answer["metadata"]["resourceVersion"])
 
+    def version(self, name: str) -> int:
+        """The newest version of a ConfigMap in the cluster."""
+        path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}"
+        return int(self.bench.api.call("GET", path)["metadata"]["resourceVersion"])
+
     def connect(self, window: int, servers: tuple[str, ...] = ()) -> None:
         """Connect all nodes.
 

@@ -10,7 +10,6 @@ import random
 import time
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.task import LoopingCall
@@ -25,21 +24,9 @@ from kubeedge_tx.security import contexts
 from kubeedge_tx.viaduct.channel import Channel
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from kubeedge_tx.viaduct.traffic import Traffic
-from tests.bench.nodes import ACKNOWLEDGED, main
+from tests.bench.nodes import ACKNOWLEDGED, HEADS, main
 
 KEEPALIVE_SECONDS = 10.0
-
-
-class _Metadata(msgspec.Struct, frozen=True, gc=False):
-    uid: str = ""
-    version: str = msgspec.field(default="0", name="resourceVersion")
-
-
-class _Head(msgspec.Struct, frozen=True, gc=False):
-    metadata: _Metadata = _Metadata()
-
-
-_heads = msgspec.json.Decoder(_Head)
 
 
 @implementer(IChannelUser)
@@ -101,7 +88,7 @@ class Mover:
         if route.operation == names.DIGEST:
             self._compare(full=True)
         elif route.operation in ACKNOWLEDGED and self.channel is not None:
-            about = _heads.decode(message.content).metadata
+            about = HEADS.decode(message.content).metadata
             if route.operation == names.DELETE:
                 self.holdings.pop(route.resource, None)
             else:

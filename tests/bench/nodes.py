@@ -38,6 +38,7 @@ CONNECTING = 16
 
 
 class _Metadata(msgspec.Struct, frozen=True, gc=False):
+    uid: str = ""
     version: str = msgspec.field(default="0", name="resourceVersion")
 
 
@@ -45,7 +46,8 @@ class _Head(msgspec.Struct, frozen=True, gc=False):
     metadata: _Metadata = _Metadata()
 
 
-_heads = msgspec.json.Decoder(_Head)
+HEADS = msgspec.json.Decoder(_Head)
+"""Reads of an object who it is and in which version."""
 
 
 @implementer(IChannelUser)
@@ -112,7 +114,7 @@ class FakeNode:
             self._renew()
         elif route.operation in ACKNOWLEDGED and self.channel is not None:
             self.channel.send(self._messages.reply(message))
-            version = int(_heads.decode(message.content).metadata.version or 0)
+            version = int(HEADS.decode(message.content).metadata.version or 0)
             if version > self.newest.get(route.resource, 0):
                 self.newest[route.resource] = version
             self._fleet.acknowledged()

@@ -10,7 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from kubeedge_tx.keadm.places import find
 from kubeedge_tx.keadm.service import pid_of
 from kubeedge_tx.security.authority import Authority
+
+CHECKOUT: Final = Path(__file__).parent.parent.parent
 
 KEADM: Final = (sys.executable, "-m", "kubeedge_tx.keadm.main")
 
@@ -46,7 +48,7 @@ EDGE_PORTS: Final = (
 
 @dataclass(frozen=True)
 class Done:
-    """How a call of ``keadm`` ended."""
+    """How a command ended."""
 
     status: int
     output: str
@@ -72,6 +74,32 @@ def until(what: str, look: Callable[[], Any]) -> Any:
             raise AssertionError(f"waited {PATIENCE:g} s for {what}")
         time.sleep(0.03)
     return found
+
+
+def run(
+    words: Sequence[str],
+    *,
+    given: str = "",
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+) -> Done:
+    """Run a command to its end.
+
+    :param given: its standard input.
+    :param env: variables that it has besides ours.
+    """
+    done = subprocess.run(
+        words,
+        input=given,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=150,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+    )
+    return Done(done.returncode, done.stdout)
 
 
 class MachineCase(SynchronousTestCase):
@@ -105,17 +133,7 @@ class MachineCase(SynchronousTestCase):
         :param given: its standard input.
         :param before: a program to run it by.
         """
-        done = subprocess.run(
-            [*before, *KEADM, *arguments],
-            input=given,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=150,
-            env={**os.environ, **(env or {})},
-        )
-        return Done(done.returncode, done.stdout)
+        return run([*before, *KEADM, *arguments], given=given, env=env)
 
     def in_mount_namespace(self, script: str, *arguments: str) -> Done:
         """Run it where ``script`` has changed the mounts, for it alone."""

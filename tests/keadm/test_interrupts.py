@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
-from tests.keadm.machine import FREE_PORTS, MachineCase, files
+from tests.keadm.machine import CHECKOUT, FREE_PORTS, MachineCase, files, run
 
 INTERRUPTING: Final = (sys.executable, "-m", "tests.keadm.interrupting")
 
@@ -16,18 +15,9 @@ INTERRUPTING: Final = (sys.executable, "-m", "tests.keadm.interrupting")
 class InterruptTests(MachineCase):
     def interrupted(self, *words: str) -> list[str]:
         """Interrupt a command at its first, second, third … effect; returns what these were."""
-        done = subprocess.run(
-            [*INTERRUPTING, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=150,
-            cwd=Path(__file__).parent.parent.parent,
-        )
-        self.assertEqual(done.returncode, 0, done.stdout)
-        return re.findall(r"^run \d+: status 130, before (.*)$", done.stdout, re.M)
+        done = run([*INTERRUPTING, *words], cwd=CHECKOUT)
+        self.assertEqual(done.status, 0, done.output)
+        return re.findall(r"^run \d+: status 130, before (.*)$", done.output, re.M)
 
     def processes(self) -> list[str]:
         """Command lines of all roles of this test that run."""

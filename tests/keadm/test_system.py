@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from pathlib import Path
 
-from tests.keadm.machine import Done, MachineCase
+from tests.keadm.machine import CHECKOUT, Done, MachineCase, run
 from tests.requirements import requires
 
 SCRIPT = """
@@ -65,15 +63,8 @@ class UsualPlacesTests(MachineCase):
 
     def keadm_script(self, script: str) -> Done:
         options = "-mn" if os.geteuid() == 0 else "-rmn"
-        done = subprocess.run(
+        return run(
             ["unshare", options, "bash", "-euc", script, "keadm", str(self.root)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=150,
-            cwd=Path(__file__).parent.parent.parent,
-            env={**os.environ, "PYTHON": sys.executable},
+            cwd=CHECKOUT,
+            env={"PYTHON": sys.executable},
         )
-        return Done(done.returncode, done.stdout)

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
 
+from kubeedge_tx.config.mqtt import MqttCommon, MqttConfig, MqttListener
+from kubeedge_tx.config.types import MonitorServer
 from kubeedge_tx.errors import ConfigError, StoreError
 from kubeedge_tx.mqtt import reasons
 from kubeedge_tx.mqtt.limits import Limits
@@ -27,8 +29,9 @@ from kubeedge_tx.mqtt.passwords import entry
 from kubeedge_tx.mqtt.ports import BrokerPort
 from kubeedge_tx.mqtt.properties import Properties
 from kubeedge_tx.mqtt.server import ServerLimits
+from kubeedge_tx.tap.mqtt import MqttCore
 from tests.mqtt.brokers import BrokerCase
-from tests.mqtt.peer import persistent
+from tests.mqtt.peer import Peer, client, persistent, reactor
 from tests.system.roles import pause, until
 
 
@@ -407,10 +410,57 @@ class DoorTests(BrokerCase):
         for rules, wanted in (("one", refused), ("two", 0), ("none", refused)):
             files["acl_file"].write_text(f"user ann\ntopic readwrite {rules}\n")
             service.look()
-            answer = await ann.publish("two", b"", qos=1)
-            assert isinstance(answer, Puback)
-            reason = answer.reason if answer.reason >= 0x80 else 0
-            self.assertEqual(reason, wanted)
+            self.assertEqual(await self._write(ann, "two"), wanted)
+
+    async def test_one_of_the_files_is_broken(self) -> None:
+        """New passwords count though the access rules are broken; these do once repaired."""
+        files = self._files({"ann": b"old"}, "user ann\ntopic write one\n")
+        service = await self.start(**files)
+        ann = await self.client(service, "ann-1", username="ann", password=b"old")
+        self._files({"ann": b"the new one"}, "no rule\n")
+        service.look()
+        self.flushLoggedErrors()
+        for word, reason in ((b"the new one", 0), (b"old", reasons.BAD_USER_NAME_OR_PASSWORD)):
+            got = await self._try(service, V5, username="ann", password=word)
+            self.assertEqual(got, reason)
+        self.assertEqual(await self._write(ann, "one"), 0)
+        files["acl_file"].write_text("user ann\ntopic write another\n")
+        service.look()
+        self.assertEqual(await self._write(ann, "one"), reasons.NOT_AUTHORIZED)
+        self.assertEqual(await self._write(ann, "another"), 0)
+
+    async def test_reload(self) -> None:
+        """SIGHUP takes rights at once from a client that is there: to read, and to write."""
+        monitor = MonitorServer(bind_address="127.0.0.1:0")
+        config = MqttConfig(
+            common_config=MqttCommon(monitor_server=monitor),
+            listeners=(MqttListener(port=0),),
+            password_file="passwords",
+            acl_file="acl",
+            persistence=False,
+        )
+        files = self._files({"ann": b"a"}, "user ann\ntopic readwrite one\n")
+        core = MqttCore(reactor, config, self.folder.absolute())
+        self.addCleanup(core.stopService)
+        await core.startService()
+        port = core.ports()["mqtt"]
+        ann = await client(port, "ann-1", username="ann", password=b"a")
+        self._peers.append(ann)
+        await ann.subscribe("one")
+        await ann.publish("one", b"for her")
+        self.assertEqual((await ann.expect(Publish)).payload, b"for her")
+        for rights, wanted in (("write", 0), ("read", reasons.NOT_AUTHORIZED)):
+            files["acl_file"].write_text(f"user ann\ntopic {rights} one\n")
+            core.reload(config)
+            self.assertEqual(await self._write(ann, "one"), wanted)
+            self.assertEqual(await ann.quiet(), [])
+
+    @staticmethod
+    async def _write(peer: Peer, topic: str) -> int:
+        """Publish; returns why that is refused, or 0."""
+        answer = await peer.publish(topic, b"", qos=1)
+        assert isinstance(answer, Puback)
+        return answer.reason if answer.reason >= 0x80 else 0
 
     async def test_missing_file(self) -> None:
         """A file that is not there is named at the start."""

@@ -25,7 +25,6 @@ class FailoverTests(SynchronousTestCase):
         """Kill the cloud once."""
         takeover = world.takeover(changes=changes)
         self.assertEqual(takeover.lost, 0)
-        self.assertEqual(len(takeover.back), SESSIONS)
         self.assertLess(max(takeover.back), 60)  # ten on a machine that has the time
         changed = 5 * changes
         # A node's address is noted, which is a change of the Node, which is confirmed; and each

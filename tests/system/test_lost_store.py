@@ -9,6 +9,9 @@ from tests.system.roles import SystemCase, config_map, pod, unique, until
 SLEEP = ("sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1; done")
 
 
+SETTINGS = "default/configmap/settings"
+
+
 class LostStoreTests(SystemCase):
     """An edge whose disk was replaced gets back what it had confirmed."""
 
@@ -45,7 +48,7 @@ class LostStoreTests(SystemCase):
             await self.node_ready(api, node, cloud, edge)
             await until(
                 "the edge to run what the cluster wants",
-                lambda: self.pods(edge) == {"web"},
+                lambda: self.pods(edge) == {"web"} and SETTINGS in self.keys(edge),
                 cloud,
                 edge,
             )
@@ -58,7 +61,14 @@ class LostStoreTests(SystemCase):
 
     def pods(self, edge: Any) -> set[str]:
         """The names of the pods in the edge's store."""
+        found = (key.split("/") for key in self.keys(edge))
+        return {name for _, kind, name in found if kind == "pod"}
+
+    def keys(self, edge: Any) -> set[str]:
+        """The keys of the pods and ConfigMaps in the edge's store."""
         (file,) = edge.data_dir.glob("**/edgecore.db")
         with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as connection:
-            found = connection.execute("SELECT key FROM meta WHERE type = 'pod'").fetchall()
-        return {str(row[0]).rpartition("/")[2] for row in found}
+            found = connection.execute(
+                "SELECT key FROM meta WHERE type IN ('pod', 'configmap')"
+            ).fetchall()
+        return {str(row[0]) for row in found}

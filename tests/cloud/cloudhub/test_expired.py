@@ -48,7 +48,11 @@ class ExpiredNodesTests(SynchronousTestCase):
         self.assertIn("kubeedge_cloudhub_expired_certificates_total 7", text)
 
     def test_api_away(self) -> None:
-        """An API that is away is only logged."""
+        """An API that is away is only logged; the next Event is written again."""
         self.kube.fail_next("create", unreachable())
         self.expired.seen("edge-1", "x")
+        self.clock.advance(EVENT_PERIOD)
+        self.expired.seen("edge-1", "x")
+        self.assertIsNone(self.kube.peek(EVENTS, "default", "edge-1.a"))
+        self.assertIsNotNone(self.kube.peek(EVENTS, "default", "edge-1.b"))
         self.successResultOf(self.expired.stopService())

@@ -182,8 +182,13 @@ class OneCloudTests(EdgeControllerCase):
         self.report()
         self.kube.fail_next("patch", kube_error(409, "Conflict", "modified"), kind=PODS)
         self.object_of(self.report("Failed"))
+        found = self.kube.peek(PODS, "default", "web") or {}
+        self.assertEqual(found["status"]["phase"], "Failed")
         self.kube.fail_next("patch", kube_error(409, "Conflict", "modified"), kind=NODES)
-        self.object_of(self.ask("patch", f"null/nodepatch/{NODE}", {"status": {}}))
+        status = {"status": {"phase": "Running"}}
+        self.object_of(self.ask("patch", f"null/nodepatch/{NODE}", status))
+        found = self.kube.peek(NODES, "", NODE) or {}
+        self.assertEqual(found["status"]["phase"], "Running")
 
     def test_the_mark_meets_a_heartbeat(self) -> None:
         """A Node that has changed meanwhile is marked all the same."""
