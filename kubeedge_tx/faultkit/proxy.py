@@ -47,6 +47,8 @@ class Faults:
         for name in ("latency", "jitter", "rate", "cut_after"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
+        if not isinstance(self.cut_after, int):
+            raise ValueError(f"cut_after is {self.cut_after}; it must be a whole number of bytes")
 
 
 class Pipe:

@@ -26,7 +26,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Seconds after the start; in a control line it means nothing."""
     direction: str = ""
     """For ``set``: ``up``, ``down`` or empty for both."""
-    faults: dict[str, float | bool] = {}
+    faults: dict[str, bool | int | float] = {}
     """For ``set``: latency, jitter, rate, silent, cut_after."""
     pid: int = 0
     """For ``kill``, ``stop``, ``continue``, ``no-space`` and ``slow-disk``: which process."""

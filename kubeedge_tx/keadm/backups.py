@@ -184,12 +184,12 @@ def go_back(
     them; else they are restored, too.
 
     :param stores: restore them in any case.
-    :raises KeadmError: the old one does not run either.
+    :raises KeadmError: the backup cannot be read, or the old one does not run either.
     """
     service.end(here)
     if not stores:
+        record = restore(here, backup, stores=False)
         try:
-            record = restore(here, backup, stores=False)
             run(here, record, timeout, connected=connected)
         except KeadmError as error:
             click.echo(f"v{record.version} does not run with the store as it is: {error}", err=True)

@@ -180,7 +180,8 @@ def _process_log(
     if not attempts:
         raise KeadmError(f"container {container} has written nothing: {folder} has no log")
     log = attempts[-1]
-    _follow(lambda: read_log(log, None), tail=tail, follow=follow)
+    last = None if follow else tail
+    _follow(lambda: read_log(log, last), tail=tail, follow=follow)
 
 
 def _engine_log(
@@ -191,9 +192,10 @@ def _engine_log(
     if which is None:
         raise KeadmError(f"container {container} has no log here")
     tty = engine.ask("GET", f"/containers/{which['Id']}/json")["Config"]["Tty"]
+    last = None if follow else tail
 
     def read() -> bytes:
-        _, body = engine.raw("GET", f"/containers/{quote(which['Id'])}/logs?stdout=1&stderr=1")
+        body = engine.log(which["Id"], last)
         return body if tty else execution.unframed(body)
 
     _follow(read, tail=tail, follow=follow)

@@ -81,14 +81,23 @@ class Engine:
         status, body = self.raw(method, path, sent)
         if status == 404 and missing_is_fine:
             return None
-        try:
-            decoded = json.loads(body) if body else None
-        except ValueError:
-            raise EngineError(f"what answers at {self._address} is no Docker engine") from None
+        decoded = self._decoded(body)
         if status >= 400:
-            said = decoded.get("message") if isinstance(decoded, dict) else ""
-            raise EngineError(f"{method} {path.partition('?')[0]}: {said or status}")
+            raise _refusal(method, path, status, decoded)
         return decoded
+
+    def log(self, container: str, tail: int | None) -> bytes:
+        """What a container has written, framed unless it has a terminal.
+
+        :param tail: only so many of the last lines.
+        :raises EngineError: no answer, or it refuses: it may keep no log that can be read.
+        """
+        lines = "all" if tail is None else tail
+        path = f"/containers/{quote(container)}/logs?stdout=1&stderr=1&tail={lines}"
+        status, body = self.raw("GET", path)
+        if status >= 400:
+            raise _refusal("GET", path, status, self._decoded(body))
+        return body
 
     def upgrade(self, path: str, sent: Any) -> tuple[socket.socket, bytes]:
         """Make a call that turns its connection into a stream; returns it, and its first bytes.
@@ -142,6 +151,17 @@ class Engine:
             raise EngineError(error.strerror or str(error)) from None
         finally:
             connection.close()
+
+    def _decoded(self, body: bytes) -> Any:
+        try:
+            return json.loads(body) if body else None
+        except ValueError:
+            raise EngineError(f"what answers at {self._address} is no Docker engine") from None
+
+
+def _refusal(method: str, path: str, status: int, decoded: Any) -> EngineError:
+    said = decoded.get("message") if isinstance(decoded, dict) else ""
+    return EngineError(f"{method} {path.partition('?')[0]}: {said or status}")
 
 
 class _Connection(HTTPConnection):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import selectors
 import shutil
 import signal
 import socket
 import sys
 import termios
+import threading
 import tty
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn
 
 from kubeedge_tx.keadm.engine import Engine
@@ -60,22 +60,26 @@ def in_engine(
         columns, lines = shutil.get_terminal_size()
         engine.ask("POST", f"/exec/{identity}/resize?h={lines}&w={columns}")
 
-    with stream, _raw_terminal(resize if terminal else None):
+    with stream, _our_terminal(resize if terminal else None, raw=stdin):
         _pump(stream, first, stdin=stdin, framed=not terminal)
     code = engine.ask("GET", f"/exec/{identity}/json")["ExitCode"]
     return 255 if code is None else int(code)
 
 
 @contextmanager
-def _raw_terminal(resize: Any) -> Iterator[None]:
-    """Hand every key on as it is, if we have a terminal and the command gets one."""
+def _our_terminal(resize: Any, *, raw: bool) -> Iterator[None]:
+    """Give the command's terminal the size of ours, if we have one.
+
+    :param raw: and hand every key on as it is; without it Ctrl-C stays ours.
+    """
     if resize is None or not sys.stdin.isatty():
         yield
         return
     before = termios.tcgetattr(0)
     previous = signal.signal(signal.SIGWINCH, lambda number, frame: resize())
     try:
-        tty.setraw(0, termios.TCSADRAIN)  # and what was typed ahead stays
+        if raw:
+            tty.setraw(0, termios.TCSADRAIN)  # and what was typed ahead stays
         resize()
         yield
     finally:
@@ -92,29 +96,19 @@ def _pump(stream: socket.socket, first: bytes, *, stdin: bool, framed: bool) -> 
             while part:
                 part = part[os.write(descriptor, part) :]
 
+    def send() -> None:
+        with suppress(OSError):  # the command has ended, and reads no more
+            while data := os.read(0, _CHUNK):
+                stream.sendall(data)
+            stream.shutdown(socket.SHUT_WR)
+
     show(first)
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        if stdin:
-            try:
-                selector.register(0, selectors.EVENT_READ)
-            except PermissionError:  # a file is always readable, and epoll takes none
-                while data := os.read(0, _CHUNK):
-                    stream.sendall(data)
-                stream.shutdown(socket.SHUT_WR)
-        while True:
-            for key, _ in selector.select():
-                if key.fd == 0:
-                    if typed := os.read(0, _CHUNK):
-                        stream.sendall(typed)
-                    else:
-                        selector.unregister(0)
-                        stream.shutdown(socket.SHUT_WR)
-                    continue
-                data = stream.recv(_CHUNK)
-                if not data:
-                    return
-                show(data)
+    if stdin:
+        # A thread of its own: a command that answers while it reads would block us both else.
+        threading.Thread(target=send, daemon=True).start()
+    with suppress(ConnectionResetError):  # it ended before it had read all
+        while data := stream.recv(_CHUNK):
+            show(data)
 
 
 class _Frames:

@@ -186,8 +186,3 @@ def host_port(text: str, default: int, what: str) -> tuple[str, int]:
 def bracketed(host: str) -> str:
     """Write a host as it stands before a port."""
     return f"[{host}]" if ":" in host else host
-
-
-def readable(path: Path) -> bool:
-    """Whether there is such a file and we may read it."""
-    return os.access(path, os.R_OK)

@@ -8,12 +8,13 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from kubeedge_tx.errors import ConfigError
 from kubeedge_tx.faultkit.kit import Kit
-from kubeedge_tx.faultkit.proxy import Proxy
+from kubeedge_tx.faultkit.proxy import Faults, Pipe, Proxy
 from kubeedge_tx.faultkit.script import DEEDS, Step, perform, read_line, read_steps
 from tests.faultkit.machines import Program, small_disk
 from tests.requirements import requires
@@ -54,6 +55,7 @@ class ScriptTests(SynchronousTestCase):
             b'{"do": "dance"}',
             b'{"do": "set", "faults": {"magic": 1}}',
             b'{"do": "set", "faults": {"latency": -1}}',
+            b'{"do": "set", "faults": {"cut_after": 0.5}}',
             b'{"do": "set", "direction": "left"}',
             b'{"do": "kill"}',
             b'{"do": "kill", "pid": 1}',
@@ -69,6 +71,16 @@ class ScriptTests(SynchronousTestCase):
             with self.assertRaises(ConfigError, msg=line):
                 self.perform(read_line(line))
         self.assertRaises(ConfigError, read_steps, b"- {do: 5}")
+
+    def test_cut(self) -> None:
+        """A control line cuts a connection after so many bytes."""
+        faults: Any = read_line(b'{"do": "set", "faults": {"cut_after": 5}}').faults
+        pipe = Pipe(Clock(), random.Random(1), Faults(**faults))
+        pipe.sink = sink = StringTransport()
+        cuts: list[bytes] = []
+        pipe.cut = lambda: cuts.append(sink.value())
+        pipe.take(b"1234567")
+        self.assertEqual(cuts, [b"12345"])
 
     def test_no_link(self) -> None:
         """Without a link, what is done to one is refused, and the rest is not."""
