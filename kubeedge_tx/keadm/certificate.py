@@ -7,11 +7,8 @@ from typing import Final
 
 from kubeedge_tx.errors import CertificateError
 from kubeedge_tx.keadm.probes import Result
-from kubeedge_tx.security.authority import load_certificate
+from kubeedge_tx.security.authority import GRACE_DAYS, load_certificate
 from kubeedge_tx.security.files import pem_to_der
-
-GRACE_DAYS: Final = 30
-"""After its end a certificate still renews itself for so long at a cloud of ours."""
 
 _JOIN: Final = (
     "set modules.edgeHub.token to what `keadm gettoken` prints at the cloud, or join again"

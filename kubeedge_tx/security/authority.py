@@ -33,6 +33,9 @@ BACKDATE: Final = timedelta(hours=1)
 """Certificates are valid from a little before they were made: for peers whose clocks are late, and
 for our own, should it be set back."""
 
+GRACE_DAYS: Final = 30
+"""After its end an edge's certificate still renews itself for so long at a cloud of ours."""
+
 KUBEEDGE_NAME: Final = "KubeEdge"
 """The common name of KubeEdge's own authority, and O and CN of its servers."""
 

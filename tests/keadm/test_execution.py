@@ -110,6 +110,7 @@ class LogTests(SynchronousTestCase):
         server: Any = UnixStreamServer(path, _Answer)
         self.addCleanup(server.server_close)
         server.answer, server.asked = (status, body), []
+        server.timeout = 30
         thread = Thread(target=server.handle_request)
         thread.start()
         try:

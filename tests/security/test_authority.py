@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import shutil
 import subprocess
 import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from unittest import SkipTest
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -27,6 +25,7 @@ from kubeedge_tx.security.authority import (
 )
 from kubeedge_tx.security.files import der_to_pem
 from kubeedge_tx.security.requests import make_request
+from tests.requirements import requires
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 """Real, since openssl looks at the machine's clock."""
@@ -232,10 +231,9 @@ class AuthorityTests(SynchronousTestCase):
                 self.assertEqual(made.public_key(), good.public_key())
                 self.assertEqual(made.subject, good.subject)
 
+    @requires("openssl")
     def test_openssl_accepts_them_strictly(self) -> None:
         """OpenSSL's strict check passes for server, edge and client certificates."""
-        if shutil.which("openssl") is None:
-            raise SkipTest("no openssl command here")
         folder = Path(self.mktemp())
         folder.mkdir()
         root = folder / "ca.pem"

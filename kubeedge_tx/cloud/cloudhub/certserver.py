@@ -25,7 +25,7 @@ from kubeedge_tx.cloud.cloudhub.issuing import Asked, Expired, Issuer, Refused
 from kubeedge_tx.observe.doors import Door, Guarded
 from kubeedge_tx.observe.httpdoor import DoorChannel, HttpLimits, behind
 from kubeedge_tx.observe.rarely import Rarely, and_more
-from kubeedge_tx.security.authority import Authority, KeyPair, utc
+from kubeedge_tx.security.authority import GRACE_DAYS, Authority, KeyPair, utc
 from kubeedge_tx.security.contexts import Reloadable, https_server
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -75,7 +75,7 @@ class CertServer:
         port: int,
         door: Door,
         limits: HttpLimits,
-        grace_days: int = 30,
+        grace_days: int = GRACE_DAYS,
         legacy: bool = False,
         revoked: Callable[[str], bool] = lambda _identity: False,
         knows: Callable[[str], bool] = lambda _node: True,
