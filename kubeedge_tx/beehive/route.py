@@ -51,6 +51,11 @@ def build(node: str, namespace: str, kind: str, name: str = "") -> str:
     return f"node/{node}/{namespace or CLUSTER}/{kind}{tail}"
 
 
+def kind_of(resource: str) -> str:
+    """Read the type out of ``<namespace>/<type>[/<name>]``; empty if there is none."""
+    return "".join(resource.split("/")[1:2])
+
+
 def with_node(node: str, resource: str) -> str:
     """Put ``node/<node>/`` in front: what CloudHub does to messages from an edge."""
     return f"node/{node}/{resource}"

@@ -329,7 +329,6 @@ class CloudCore(OrderedService):
             limits=hub_config.https_limits,
             legacy=hub_config.legacy_certificates,
             revoked=lambda identity: _is_revoked(informers[resources.SECRETS], identity),
-            knows=lambda name: informers[resources.NODES].get("", name) is not None,
             on_expired=expired.seen,
         )
         with host.listening("modules.cloudHub.https.port"):

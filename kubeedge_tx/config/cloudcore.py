@@ -377,6 +377,7 @@ RELOADABLE: Final = frozenset(
     {
         "modules.cloudHub.ackWindow",
         "modules.cloudHub.connectRate",
+        "modules.cloudHub.creationRate",
         "modules.cloudHub.drainSeconds",
         "modules.cloudHub.edgeCertSigningDuration",
         "modules.cloudHub.keepaliveInterval",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from threading import Lock
 from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -39,6 +40,7 @@ class Access:
         self._files = config.credentials(api)
         self._way: Way | None = None
         self._connections: Connections | None = None
+        self._finding = Lock()
 
     @property
     def known(self) -> Way | None:
@@ -48,10 +50,11 @@ class Access:
 
     def find(self) -> Way:
         """Find how to reach the server. In a thread: it may run a credential plugin."""
-        way = self.known
-        if way is None:
-            way = self._way = self._look(monotonic() + WAY_SECONDS)
-        return way
+        with self._finding:  # one thread asks the plugin, the others take what it said
+            way = self.known
+            if way is None:
+                way = self._way = self._look(monotonic() + WAY_SECONDS)
+            return way
 
     def authority(self) -> str:
         """Read the API server's CA, PEM; empty if its certificate is one of the system's.

@@ -132,7 +132,7 @@ class Line:
             return
         if self._alarm.active():
             self._alarm.cancel()
-        answers = self._answers.whole
+        answers = self._answers.whole[: self._wanted]
         missing = self._wanted - len(answers)
         done.callback([*answers, *[NoAnswer(why)] * missing])
 

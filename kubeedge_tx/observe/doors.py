@@ -17,6 +17,7 @@ from zope.interface import implementer
 
 from kubeedge_tx.observe.metrics import Counter, Metrics
 from kubeedge_tx.observe.rarely import Rarely, and_more
+from kubeedge_tx.observe.throttle import TokenBucket
 
 HURRY: Final = 1.0
 """Seconds that a stranger has in any case, also when others wait."""
@@ -112,7 +113,7 @@ class Door:
         self._open: dict[str, int] = {}
         self._strangers: dict[Visit, None] = {}
         self._strangers_of: dict[str, int] = {}
-        self._rates: dict[str, tuple[float, float]] = {}
+        self._rates: dict[str, TokenBucket] = {}
         self._timer: IDelayedCall | None = None
         self.connections = 0
 
@@ -162,15 +163,16 @@ class Door:
         return True
 
     def _take(self, peer: str, now: float) -> bool:
-        limits = self.limits
-        burst = float(limits.connection_burst)
-        at, left = self._rates.pop(peer, (now, burst))
-        left = min(burst, left + (now - at) * limits.connection_rate)
-        taken = left >= 1.0
-        self._rates[peer] = (now, left - 1.0 if taken else left)
+        bucket = self._rates.pop(peer, None)
+        if bucket is None:
+            limits = self.limits
+            bucket = TokenBucket(
+                rate=limits.connection_rate, burst=limits.connection_burst, now=now
+            )
+        self._rates[peer] = bucket
         if len(self._rates) > PEERS:
             del self._rates[next(iter(self._rates))]
-        return taken
+        return bucket.take(now)
 
     def arrived(self, peer: str, turn_out: Callable[[], None]) -> Visit:
         """Take in a connection, as a stranger.

@@ -52,8 +52,10 @@ def hub_server(ca_pem: bytes, cert_pem: bytes, key_pem: bytes) -> IOpenSSLServer
 
     :raises CertificateError: one of the PEM texts cannot be used.
     """
-    return _Demanding(
-        CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **ciphers(HUB_CIPHERS))
+    return Verifying(
+        CertificateOptions(**_own(cert_pem, key_pem), **_trust(ca_pem), **ciphers(HUB_CIPHERS)),
+        SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE,
+        _note_refusal,
     )
 
 
@@ -62,7 +64,8 @@ def https_server(cert_pem: bytes, key_pem: bytes) -> IOpenSSLServerConnectionCre
 
     :raises CertificateError: one of the PEM texts cannot be used.
     """
-    return _Asking(CertificateOptions(**_own(cert_pem, key_pem), **ciphers(WEB_CIPHERS)))
+    options = CertificateOptions(**_own(cert_pem, key_pem), **ciphers(WEB_CIPHERS))
+    return Verifying(options, SSL.VERIFY_PEER, lambda *_: True)
 
 
 def client(
@@ -103,16 +106,27 @@ class Reloadable:
         return self.current.serverConnectionForTLS(protocol)
 
 
-@implementer(IOpenSSLServerConnectionCreator)
-class _Asking:
-    """Ask for a client certificate and take any, or none."""
+Judge = Callable[[Callable[[], Any], SSL.Connection, crypto.X509, int, int, bool], bool]
+"""Told the TLS protocol, or ``None`` once that is gone; and what OpenSSL tells of one certificate
+of a chain: the connection, the certificate, an error, the depth, and whether it verified."""
 
-    def __init__(self, options: CertificateOptions) -> None:
+
+@implementer(IOpenSSLServerConnectionCreator)
+class Verifying:
+    """Verify client certificates in a way that ``CertificateOptions`` has not.
+
+    :param mode: flags of OpenSSL's ``set_verify``.
+    :param judge: whether a certificate will do.
+    """
+
+    def __init__(self, options: CertificateOptions, mode: int, judge: Judge) -> None:
         self._options = options
+        self._mode = mode
+        self._judge = judge
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = self._options.serverConnectionForTLS(protocol)
-        connection.set_verify(SSL.VERIFY_PEER, _take_any)
+        connection.set_verify(self._mode, partial(self._judge, weakref.ref(protocol)))
         return connection
 
 
@@ -128,22 +142,6 @@ _REFUSALS: Final = {
     26: "is not for clients (clientAuth)",
 }
 """Source: OpenSSL ``x509_vfy.h``, ``X509_V_ERR_*``."""
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class _Demanding:
-    """Demand a client certificate that verifies, and remember why one did not."""
-
-    def __init__(self, options: CertificateOptions) -> None:
-        self._options = options
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = self._options.serverConnectionForTLS(protocol)
-        connection.set_verify(
-            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT | SSL.VERIFY_CLIENT_ONCE,
-            partial(_note_refusal, weakref.ref(protocol)),
-        )
-        return connection
 
 
 def _note_refusal(
@@ -260,10 +258,6 @@ def _check(
     if (give_up := abandon()) is not None:
         give_up(Failure(CertificateError(why)))
     return False
-
-
-def _take_any(*_arguments: object) -> bool:
-    return True
 
 
 def _own(cert_pem: bytes, key_pem: bytes) -> dict[str, Any]:

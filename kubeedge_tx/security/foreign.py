@@ -16,10 +16,9 @@ from twisted.internet.interfaces import (
     IOpenSSLServerConnectionCreator,
 )
 from twisted.internet.ssl import Certificate, CertificateOptions, trustRootFromCertificates
-from zope.interface import implementer
 
 from kubeedge_tx.errors import CertificateError, ConfigError
-from kubeedge_tx.security.contexts import WEB_CIPHERS, Expecting, ciphers
+from kubeedge_tx.security.contexts import WEB_CIPHERS, Expecting, Verifying, ciphers
 from kubeedge_tx.security.files import pem_blocks, read_file
 
 
@@ -37,7 +36,9 @@ def server(
         raise ConfigError("requireCertificate", "needs caFile: whose certificates are good")
     trust = _trust(ca_file) if ca_file is not None else {}
     options = CertificateOptions(**_own(cert_file, key_file), **trust, **ciphers(WEB_CIPHERS))
-    return options if require or ca_file is None else _Optional(options)
+    if require or ca_file is None:
+        return options
+    return Verifying(options, SSL.VERIFY_PEER, lambda *found: bool(found[-1]))
 
 
 def client(
@@ -56,19 +57,6 @@ def client(
         CertificateOptions(**own, **_trust(ca_file), **ciphers(WEB_CIPHERS)),
         remedy="call the broker by a name that is in it",
     )
-
-
-@implementer(IOpenSSLServerConnectionCreator)
-class _Optional:
-    """Verify a client's certificate if it shows one."""
-
-    def __init__(self, options: CertificateOptions) -> None:
-        self._options = options
-
-    def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = self._options.serverConnectionForTLS(protocol)
-        connection.set_verify(SSL.VERIFY_PEER, lambda *found: bool(found[-1]))
-        return connection
 
 
 def _read(path: Path) -> bytes:

@@ -76,10 +76,10 @@ class KeepaliveWindow:
     :param now: when the session began.
     """
 
-    __slots__ = ("_fed", "_limit")
+    __slots__ = ("_fed", "limit")
 
     def __init__(self, *, limit: float, now: float) -> None:
-        self._limit = limit
+        self.limit = limit
         self._fed = now
 
     def feed(self, now: float) -> None:
@@ -88,4 +88,4 @@ class KeepaliveWindow:
 
     def expired(self, now: float) -> bool:
         """Tell whether the last one is too long ago."""
-        return now - self._fed >= self._limit
+        return now - self._fed >= self.limit

@@ -97,6 +97,13 @@ class LineTests(TestCase):
         self.assertIsInstance(answers[1], NoAnswer)
         self.assertFalse(self.line.is_open)
 
+    async def test_one_too_many_and_then_nonsense(self) -> None:
+        """An answer that nobody asked for is not the next call's."""
+        results = self.start(ask())
+        self.server.send(OK + OK + b"nonsense\r\n\r\n")
+        self.assertEqual(self.codes(await results), [200])
+        self.assertFalse(self.line.is_open)
+
     async def test_the_server_wants_no_more(self) -> None:
         """After `Connection: close` the rest was not looked at: it is left to be done."""
         results = self.start(ask(), ask(), ask())

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.viaduct.liveness import KeepaliveWindow, Liveness, Verdict
-from kubeedge_tx.viaduct.throttle import TokenBucket
 
 
 class LivenessTests(SynchronousTestCase):

@@ -73,7 +73,7 @@ _NAMES_THE_NODE: Final = frozenset({"node", "nodestatus", "nodepatch", "lease"})
 
 def creates(message: Message) -> bool:
     """Whether a message makes an object, or an Event count on: the cluster keeps those."""
-    kind = "".join(message.route.resource.split("/")[1:2])
+    kind = route.kind_of(message.route.resource)
     return kind == "event" or message.route.operation == names.INSERT
 
 
@@ -97,7 +97,7 @@ def refusal(node: str, message: Message) -> Refusal | None:
     resource, operation = message.route.resource, message.route.operation
     if len(message.content) > MAX_CONTENT and operation != names.DIGEST:
         why = f"{len(message.content)} bytes of content, more than {MAX_CONTENT}"
-        return Refusal("".join(resource.split("/")[1:2]), denials.TOO_LARGE, why)
+        return Refusal(route.kind_of(resource), denials.TOO_LARGE, why)
     if (
         operation in _FREE_OPERATIONS
         or message.route.source in _FREE_SOURCES

@@ -8,7 +8,7 @@ from typing import Final
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from kubeedge_tx.viaduct.throttle import TokenBucket
+from kubeedge_tx.observe.throttle import TokenBucket
 
 BREATH: Final = 0.1
 """Shortest pause, seconds: a timer for many messages, not for each."""

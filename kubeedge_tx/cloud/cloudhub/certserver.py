@@ -38,7 +38,7 @@ STOP_SECONDS: Final = 2
 """What open connections get to end by themselves when the service stops."""
 
 
-NodeExists = Callable[[str], bool] | Callable[[str], Deferred[bool]]
+NodeExists = Callable[[str], bool]
 """Whether the cluster has a node of that name."""
 
 
@@ -46,7 +46,8 @@ class CertServer:
     """The HTTPS service.
 
     :param server_pair: our server certificate and key.
-    :param node_exists: whether the cluster has a node of that name; may return a Deferred.
+    :param node_exists: whether the cluster has a node of that name; a certificate that has ended
+        does not renew itself without.
     :param wall_clock: seconds since 1970.
     :param signing_days: life of an edge's certificate, ``edgeCertSigningDuration``.
     :param door: limits of the listener's connections.
@@ -54,8 +55,6 @@ class CertServer:
     :param grace_days: days after its end in which an edge's certificate still renews itself.
     :param legacy: also serve edges up to 1.15, whose certificates name no node.
     :param revoked: whether the token of that id must not be used any more.
-    :param knows: whether the cluster has a node of that name, without which a certificate that has
-        ended does not renew itself.
     :param on_expired: told the name of a node whose certificate ended too long ago, and why it
         gets no other.
     """
@@ -78,7 +77,6 @@ class CertServer:
         grace_days: int = GRACE_DAYS,
         legacy: bool = False,
         revoked: Callable[[str], bool] = lambda _identity: False,
-        knows: Callable[[str], bool] = lambda _node: True,
         on_expired: Callable[[str, str], object] = lambda _node, _why: None,
     ) -> None:
         self._reactor = reactor
@@ -90,7 +88,7 @@ class CertServer:
             grace_days=grace_days,
             legacy=legacy,
             revoked=revoked,
-            knows=knows,
+            node_exists=node_exists,
         )
         root = _Page()
         root.putChild(b"ca.crt", _AuthorityResource(authority.cert_der, wall_clock))
@@ -341,8 +339,7 @@ class _NodeResource(_Page):
         self._node_exists = node_exists
 
     def render_GET(self, request: Request) -> int:
-        look: Callable[[str], bool] = self._node_exists  # type: ignore[assignment]
-        finding = maybeDeferred(look, self._node)
+        finding = maybeDeferred(self._node_exists, self._node)
         # A client that has gone is not answered.
         request.notifyFinish().addErrback(lambda _gone: finding.cancel())
         finding.addCallbacks(self._found, self._failed).addCallback(self._finish, request)

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.interfaces import IMessageBus
 from kubeedge_tx.beehive.message import OK, Message, MessageFactory
-from kubeedge_tx.beehive.route import with_node
+from kubeedge_tx.beehive.route import kind_of, with_node
 from kubeedge_tx.cloud.cloudhub.admission import CA_RESOURCE, CSI, Refusal, creates, refusal
 from kubeedge_tx.cloud.cloudhub.queue import (
     HeadReader,
@@ -216,7 +216,7 @@ class MessageDispatcher:
         return (
             route.operation == names.DELETE
             and route.source == names.EDGECONTROLLER
-            and resource.split("/")[1:2] == ["node"]
+            and kind_of(resource) == "node"
         )
 
     def _node_deleted(self, node: str) -> None:
@@ -259,7 +259,7 @@ class MessageDispatcher:
         node = session.node
         refused = refusal(node, message)
         if refused is None and creates(message) and not session.may_create():
-            kind = "".join(route.resource.split("/")[1:2])
+            kind = kind_of(route.resource)
             refused = Refusal(kind, RATE, "the node makes too many objects in too short a time")
         if refused is not None:
             self._refuse(session, message, refused)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from kubeedge_tx.viaduct.throttle import TokenBucket
+from kubeedge_tx.observe.throttle import TokenBucket
 
 BURST_SECONDS: Final = 5
 """Seconds' worth of connections that are taken at once."""

@@ -183,7 +183,6 @@ class CloudHub:
         channel_settings: ChannelSettings | None = None,
     ) -> None:
         self.clock = reactor
-        self.keepalive_seconds = float(settings.keepalive_interval)
         self.traffic = Traffic()
         self.sessions = SessionTable(settings.node_limit)
         self.dispatcher = MessageDispatcher(
@@ -206,11 +205,9 @@ class CloudHub:
             traffic=self.traffic,
             door=door,
         )
-        self.message_rate = settings.message_rate
-        self.creation_rate = settings.creation_rate
         self._door = door
         self._rarely = Rarely()
-        self._settings = settings
+        self.settings = settings
         self._gate = Gate(rate=settings.connect_rate, now=reactor.seconds())
         self._context_factory = context_factory
         self._identify = identify
@@ -238,12 +235,10 @@ class CloudHub:
 
     def reconfigure(self, settings: Settings) -> None:
         """Take over limits and rates; what is open stays open, with the rates it began with."""
-        if settings.connect_rate != self._settings.connect_rate:
+        if settings.connect_rate != self.settings.connect_rate:
             self._gate = Gate(rate=settings.connect_rate, now=self.clock.seconds())
-        self._settings = settings
+        self.settings = settings
         self.sessions.limit = settings.node_limit
-        self.keepalive_seconds = float(settings.keepalive_interval)
-        self.message_rate = settings.message_rate
 
     # Service
 
@@ -257,7 +252,7 @@ class CloudHub:
         return Deferred.fromCoroutine(self._start())
 
     async def _start(self) -> None:
-        where = self._settings.websocket
+        where = self.settings.websocket
         endpoint = TCP4ServerEndpoint(self.clock, where.port, interface=where.address, backlog=512)
         tls = TLSMemoryBIOFactory(self._context_factory, False, self.factory, clock=self.clock)
         self._listening = await endpoint.listen(Guarded(self._door, tls))
@@ -296,7 +291,7 @@ class CloudHub:
     async def _drain(self) -> None:
         """End the sessions one after another, no faster than another cloud takes them in."""
         sessions = list(self.sessions)
-        settings = self._settings
+        settings = self.settings
         seconds = min(settings.drain_seconds, (len(sessions) - 1) / settings.connect_rate)
         steps = max(1, math.ceil(seconds / DRAIN_STEP))
         gone = 0
@@ -356,7 +351,7 @@ class CloudHub:
         if proved is None:
             raise HandshakeRefused(403, "the client certificate is not one of an edge")
         if not proved:
-            if not self._settings.legacy_certificates:
+            if not self.settings.legacy_certificates:
                 raise HandshakeRefused(
                     403,
                     "the client certificate names no node: join again, or set "
@@ -370,7 +365,7 @@ class CloudHub:
             raise HandshakeRefused(503, f"busy; try again in {wait} s", wait)
         if not self.sessions.has_room(node):
             raise HandshakeRefused(
-                503, f"the limit of {self._settings.node_limit} nodes is reached", FULL_WAIT
+                503, f"the limit of {self.settings.node_limit} nodes is reached", FULL_WAIT
             )
         return NodeSession(node, handshake.peer, self, window=self._window(handshake.headers))
 
@@ -379,7 +374,7 @@ class CloudHub:
         wish = headers.get(WINDOW_HEADER.lower(), "").strip()
         if not (wish.isascii() and wish.isdigit()) or len(wish) > 9:
             return 0
-        return min(int(wish), self._settings.ack_window, MAX_WINDOW)
+        return min(int(wish), self.settings.ack_window, MAX_WINDOW)
 
     # SessionOwner
 

@@ -96,8 +96,8 @@ class Issuer:
     :param grace_days: days after its end in which a certificate still renews itself.
     :param legacy: issue and renew certificates of edges up to 1.15, which name no node.
     :param revoked: whether the token of that id must not be used any more.
-    :param knows: whether the cluster has a node of that name. One that was removed from it comes
-        back with a certificate that has not ended, or with a token.
+    :param node_exists: whether the cluster has a node of that name. One that was removed from it
+        comes back with a certificate that has not ended, or with a token.
     """
 
     def __init__(
@@ -109,10 +109,10 @@ class Issuer:
         grace_days: int,
         legacy: bool,
         revoked: Callable[[str], bool] = lambda _identity: False,
-        knows: Callable[[str], bool] = lambda _node: True,
+        node_exists: Callable[[str], bool],
     ) -> None:
         self._revoked = revoked
-        self._knows = knows
+        self._node_exists = node_exists
         self._authority = authority
         self._cloud_names = {n for n in alternative_names(cloud) if not _is_loopback(n)}
         self.signing_days = signing_days
@@ -172,7 +172,7 @@ class Issuer:
                 "ago",
                 identity.node or node_header,
             )
-        if now > ended and not self._knows(identity.node or node_header):
+        if now > ended and not self._node_exists(identity.node or node_header):
             raise Expired(
                 f"{what} expired at {ended:%Y-%m-%d %H:%M} UTC, and the cluster has no such node",
                 identity.node or node_header,

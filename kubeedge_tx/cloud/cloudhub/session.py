@@ -13,10 +13,10 @@ from kubeedge_tx.beehive import names
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.cloud.cloudhub.attention import Attention
 from kubeedge_tx.cloud.cloudhub.queue import GO_MAX_SENDS, NodeMessageQueue
+from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.viaduct.channel import Channel
 from kubeedge_tx.viaduct.interfaces import IChannelUser
 from kubeedge_tx.viaduct.liveness import KeepaliveWindow
-from kubeedge_tx.viaduct.throttle import TokenBucket
 
 NO_KEEPALIVE: Final = 4408
 """WebSocket close code: the keepalive window passed."""
@@ -37,15 +37,30 @@ BATCH: Final = 16
 _TAKEN: Final[Deferred[None]] = succeed(None)
 
 
+class Limits(Protocol):
+    """What a session takes over when it opens."""
+
+    @property
+    def keepalive_interval(self) -> int:
+        """Seconds within which a keepalive message must come."""
+
+    @property
+    def message_rate(self) -> int:
+        """Messages a second that a node may say on average."""
+
+    @property
+    def creation_rate(self) -> int:
+        """Objects a second that it may make."""
+
+
 class SessionOwner(Protocol):
     """What a session needs of CloudHub."""
 
     clock: Any
-    keepalive_seconds: float
-    message_rate: int
-    """Messages a second that a node may say on average."""
-    creation_rate: int
-    """Objects a second that it may make."""
+
+    @property
+    def settings(self) -> Limits:
+        """As they are now."""
 
     def session_opened(self, session: NodeSession) -> NodeMessageQueue | None:
         """Register it; its queue, or ``None`` if it may not stay."""
@@ -100,8 +115,11 @@ class NodeSession:
         owner = self._owner
         now = owner.clock.seconds()
         self.channel = channel
-        self._keepalive = KeepaliveWindow(limit=owner.keepalive_seconds, now=now)
-        self._attention = Attention(owner.clock, owner.message_rate, owner.creation_rate)
+        settings = owner.settings
+        self._keepalive = KeepaliveWindow(limit=float(settings.keepalive_interval), now=now)
+        self._attention = Attention(
+            owner.clock, owner.settings.message_rate, owner.settings.creation_rate
+        )
         if not self.window:
             self._bucket = TokenBucket(rate=GO_RATE, burst=GO_BURST, now=now)
         self._queue = owner.session_opened(self)
@@ -190,9 +208,7 @@ class NodeSession:
         if channel.is_paused:
             self._keepalive.feed(now)
         elif self._keepalive.expired(now):
-            self.close(
-                NO_KEEPALIVE, f"no keepalive message within {self._owner.keepalive_seconds:g} s"
-            )
+            self.close(NO_KEEPALIVE, f"no keepalive message within {self._keepalive.limit:g} s")
             return
         due = queue.window.next_due()
         if due is not None and due <= now:

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import EVENTS
@@ -34,8 +33,6 @@ class EventReports:
     :param impersonate: whether the API server judges what a node may do.
     """
 
-    _log = Logger()
-
     def __init__(self, client: IKubeClient, *, pods: IInformer, impersonate: bool) -> None:
         self._client = client
         self._pods = pods
@@ -45,24 +42,11 @@ class EventReports:
         """Write down an event, or that one has happened again.
 
         :raises Denied: it is not the node's to tell.
+        :raises KubeError: it is not written.
         """
         if len(request.message.content) > MAX_BYTES:
             raise Denied(TOO_LARGE, f"an event has {MAX_BYTES} bytes at most")
         body = request.body_object()
-        try:
-            await self._write(request, body)
-        except Denied:
-            raise
-        except KubeError as error:
-            self._log.info(
-                "event {namespace}/{name} from {node} not written: {error}",
-                namespace=request.namespace,
-                name=request.name,
-                node=request.node,
-                error=error,
-            )
-
-    async def _write(self, request: Request, body: dict[str, Any]) -> None:
         if request.operation == names.INSERT:
             await self._create(request, body)
         elif request.operation == names.UPDATE:

@@ -194,6 +194,7 @@ class Dialer:
         self._traffic = traffic
         self._random = random
         self._rarely = Rarely()
+        self._not_before: dict[tuple[str, int], float] = {}
         self.reconfigure(settings)
 
     def reconfigure(self, settings: EdgeHubSettings) -> None:
@@ -207,22 +208,26 @@ class Dialer:
         self._settings = settings
         self._servers = servers
         self._turn = 0
-        self._not_before: list[float] = [self._reactor.seconds()] * len(servers)
+        now = self._reactor.seconds()
+        self._not_before = {each: self._not_before.get(each, now) for each in servers}
 
     def wait(self) -> float:
         """Seconds until a server may be dialled; 0 if one may be now."""
         now: float = self._reactor.seconds()
-        return max(0.0, min(self._not_before) - now)
+        return max(0.0, min(self._not_before.values()) - now)
 
     def _next(self) -> int:
         """Choose the next server that may be dialled; else the one that may be soonest."""
         count = len(self._servers)
         turns = [(self._turn + more) % count for more in range(count)]
         now = self._reactor.seconds()
-        soonest = min(turns, key=self._not_before.__getitem__)
-        chosen = next((turn for turn in turns if self._not_before[turn] <= now), soonest)
+        soonest = min(turns, key=self._free_at)
+        chosen = next((turn for turn in turns if self._free_at(turn) <= now), soonest)
         self._turn = chosen + 1
         return chosen
+
+    def _free_at(self, turn: int) -> float:
+        return self._not_before[self._servers[turn]]
 
     async def dial(self, user: IChannelUser) -> Channel:
         """Connect ``user``.
@@ -235,7 +240,7 @@ class Dialer:
         except HandshakeFailed as error:
             if error.retry_after is not None:
                 seconds = min(error.retry_after, LONGEST_RETRY_AFTER) + self._random.uniform(0, 1)
-                self._not_before[which] = self._reactor.seconds() + seconds
+                self._not_before[self._servers[which]] = self._reactor.seconds() + seconds
             raise
 
     async def _dial(self, user: IChannelUser, host: str, port: int) -> Channel:

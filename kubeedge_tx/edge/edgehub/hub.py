@@ -28,10 +28,10 @@ from kubeedge_tx.edge.edgehub.connector import (
 from kubeedge_tx.edge.edgehub.outboxpump import Pump
 from kubeedge_tx.edge.edgehub.routing import destination
 from kubeedge_tx.errors import StoreError
+from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.store.outbox import BULK, Outbox
 from kubeedge_tx.viaduct.channel import FAILED, Channel
 from kubeedge_tx.viaduct.interfaces import IChannelUser
-from kubeedge_tx.viaduct.throttle import TokenBucket
 from kubeedge_tx.viaduct.traffic import Traffic
 
 EXPIRE_INTERVAL: Final = 600.0

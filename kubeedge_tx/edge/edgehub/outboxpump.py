@@ -12,9 +12,9 @@ from twisted.logger import Logger
 
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.errors import StoreError
+from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.store.outbox import Entry, Outbox
 from kubeedge_tx.viaduct.channel import Channel
-from kubeedge_tx.viaduct.throttle import TokenBucket
 
 BATCH: Final = 32
 """Messages read from the disk at once."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from cryptography import x509
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
@@ -51,11 +51,11 @@ class CertServerTests(TestCase):
             **http_door(reactor),
         )
 
-    def node_exists(self, name: str) -> Deferred[bool]:
+    def node_exists(self, name: str) -> bool:
         found = self.nodes.get(name, False)
         if isinstance(found, Exception):
             raise found
-        return succeed(found)
+        return bool(found)
 
     def get(self, path: str, **options: Any) -> Deferred[tuple[int, bytes]]:
         options.setdefault("authority", self.authority)

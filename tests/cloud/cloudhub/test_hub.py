@@ -80,7 +80,7 @@ class HandshakeTests(HubCase):
         for number in range(2, 4):
             self.successResultOf(self.dial(f"edge-{number}").opening)
         self.assertEqual([session.window for session in self.hub.sessions], [32, 2, 2])
-        self.assertEqual(self.hub.message_rate, 7)
+        self.assertEqual(self.hub.settings.message_rate, 7)
         self.refused("503", "limit of 3 nodes", node="edge-4")
         for _ in range(2):  # five at once: two that are in, one too many, and these
             self.refused("503", "limit of 3 nodes", node="edge-4")

@@ -60,7 +60,7 @@ class IssuingTests(SynchronousTestCase):
             signing_days=365,
             grace_days=30,
             legacy=legacy,
-            knows=knows,
+            node_exists=knows,
         )
 
     def jwt(self, lifetime: int = 3600) -> str:
@@ -243,6 +243,7 @@ class IssuingTests(SynchronousTestCase):
             grace_days=30,
             legacy=False,
             revoked=lambda identity: identity == "bad",
+            node_exists=lambda _node: True,
         )
         with self.assertRaises(Refused) as caught:
             issuer.issue(replace(self.by_token, authorization=f"Bearer {bad}"), NOW)

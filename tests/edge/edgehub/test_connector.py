@@ -345,6 +345,22 @@ class DialTests(TestCase):
                 await dialer.dial(User())
         self.assertTrue(25 < dialer.wait() <= 31, dialer.wait())
 
+    async def test_busy_is_remembered(self) -> None:
+        """Other settings are no reason to ask a busy cloud before its time; another cloud is."""
+
+        def admit(_: Handshake) -> User:
+            raise HandshakeRefused(503, "busy", retry_after=40)
+
+        port = await self.listen(admit, ("127.0.0.1",))
+        dialer = self.dialer(f"127.0.0.1:{port}")
+        with self.assertRaises(HandshakeFailed):
+            await dialer.dial(User())
+        servers = (f"127.0.0.1:{port}",)
+        dialer.reconfigure(EdgeHubSettings(node_name="edge-1", servers=servers))
+        self.assertGreater(dialer.wait(), 30)
+        dialer.reconfigure(EdgeHubSettings(node_name="edge-1", servers=(*servers, "127.0.0.9:1")))
+        self.assertEqual(dialer.wait(), 0.0)
+
     async def test_wrong_name(self) -> None:
         """A server whose certificate is for another address is not talked to."""
         port = await self.listen(lambda _: User(), ("127.0.0.2",))

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.edge.edgehub.outboxpump import Pump
+from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.store.outbox import STATE, Outbox
-from kubeedge_tx.viaduct.throttle import TokenBucket
 from tests.edge.edgecase import push
 from tests.fakes.channel import FakeChannel
 from tests.fakes.database import DirectDatabase
