@@ -47,7 +47,7 @@ def add_hub(metrics: Metrics, hub: EdgeHub) -> None:
     )
     metrics.counter(
         "kubeedge_edgehub_resends_total",
-        "Messages sent once more since no answer came.",
+        "Messages sent once more: no answer came, or that the cloud could not take them now.",
         read=lambda: float(hub.resends),
     )
     metrics.counter(

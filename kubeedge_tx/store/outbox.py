@@ -95,6 +95,7 @@ class Outbox:
         self._bytes = 0
         self._changed: Callable[[], None] = lambda: None
         self._confirmed: Callable[[float], None] = lambda seconds: None
+        self._declined: Callable[[str], None] = lambda message_id: None
         self.lost: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
@@ -124,6 +125,10 @@ class Outbox:
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever a message was added; there is one such listener."""
         self._changed = callback
+
+    def on_declined(self, callback: Callable[[str], None]) -> None:
+        """Call ``callback`` with the id of each message that the cloud could not take just now."""
+        self._declined = callback
 
     async def load(self) -> None:
         """Read what a former process left; call after the database is open."""
@@ -195,6 +200,10 @@ class Outbox:
     def confirm(self, message_id: str) -> Deferred[None]:
         """Forget a message: the cloud has it, or will never take it."""
         return self.remove([message_id])
+
+    def decline(self, message_id: str) -> None:
+        """Have a message sent again soon: the cloud could not take it just now."""
+        self._declined(message_id)
 
     def remove(self, message_ids: Iterable[str]) -> Deferred[None]:
         """Forget messages; fires when that is on disk. Unknown ids are ignored."""

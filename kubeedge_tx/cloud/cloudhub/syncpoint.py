@@ -37,7 +37,7 @@ PARALLEL: Final = 64
 """Writes under way at once."""
 
 FIRST_BACKOFF: Final = 1.0
-LONGEST_BACKOFF: Final = 60.0
+LONGEST_BACKOFF: Final = 15.0
 """Seconds after a failed write, doubling."""
 
 STOP_TIMEOUT: Final = 5.0

@@ -36,7 +36,7 @@ PARALLEL: Final = 16
 MAX_WAITERS: Final = 1024
 """Reports of one device that wait to be confirmed; of more the oldest are repeated by the edge."""
 FIRST_RETRY: Final = 2.0
-LAST_RETRY: Final = 60.0
+LAST_RETRY: Final = 15.0
 """Seconds until a failed write is tried again: doubling from the one to the other."""
 _FINAL: Final = frozenset({400, 413, 422})
 """Answers of the API server that will not change when the same is sent again."""

@@ -89,6 +89,7 @@ class EdgeHub:
         self._messages = messages
         self._outbox = outbox
         self._settings = settings
+        self._random = random
         self._holdings = holdings
         self._on_date = on_date
         self.traffic = Traffic()
@@ -151,6 +152,7 @@ class EdgeHub:
     async def started(self) -> None:
         """Begin to dial; a cloud that is away keeps nobody from starting."""
         self._outbox.on_change(self._wake)
+        self._outbox.on_declined(self._declined)
         self._loop.spawn(
             "connection to the cloud",
             keep_connected(self._connect, self._backoff, self._reactor, self._wait),
@@ -197,7 +199,7 @@ class EdgeHub:
         self._log.info("connected to the cloud at {peer}", peer=channel.peer)
         if channel.date:
             self._on_date(channel.date)
-        self._pump = Pump(self._reactor, channel, self._outbox, self._bucket)
+        self._pump = Pump(self._reactor, channel, self._outbox, self._bucket, self._random)
         self._connection.spawn("keepalive", self._keep_alive(channel))
         self._connection.spawn("sending to the cloud", self._send(self._pump, channel))
         if channel.takes_digest:
@@ -314,6 +316,10 @@ class EdgeHub:
             )
             # In the order of the calls, also when an inbox is full.
             self._loop.spawn(f"{content} for {group}", _wait(self._bus.send_to_group(group, event)))
+
+    def _declined(self, message_id: str) -> None:
+        if self._pump is not None:
+            self._pump.declined(message_id)
 
     def _wake(self) -> None:
         if self._pump is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.defer import Deferred
@@ -11,6 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from kubeedge_tx.beehive.message import Message
+from kubeedge_tx.edge.edgehub.connector import Randomness
 from kubeedge_tx.errors import StoreError
 from kubeedge_tx.observe.throttle import TokenBucket
 from kubeedge_tx.store.outbox import Entry, Outbox
@@ -24,6 +26,22 @@ RESEND_AFTER: Final = 60.0
 RESEND_LIMIT: Final = 300.0
 """Seconds between two sends of one message, at most."""
 
+DECLINED_AFTER: Final = 2.0
+"""Seconds after which a message is sent again that the cloud could not take just now; doubled
+each time, and up to a quarter more, since what failed for one edge failed for all of them."""
+DECLINED_LIMIT: Final = 15.0
+"""Seconds until the next try, at most: so long it takes to notice that the cloud can again."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What became of one message on this connection."""
+
+    due: float
+    times: int = 0
+    declined: int = 0
+    """So many of its sends were answered: not now."""
+
 
 class SendSchedule:
     """When to send a message again that the cloud has not answered.
@@ -32,29 +50,42 @@ class SendSchedule:
     """
 
     def __init__(self) -> None:
-        self._sent: dict[str, tuple[int, float]] = {}
+        self._sent: dict[str, _Sent] = {}
 
     def sent(self, message_id: str, now: float) -> int:
         """Note a send of a message that the cloud answers; returns which time it was."""
-        times = self._sent.get(message_id, (0, 0.0))[0] + 1
-        pause = min(RESEND_AFTER * 2.0 ** (times - 1), RESEND_LIMIT)
-        self._sent[message_id] = (times, now + pause)
-        return times
+        known = self._sent.setdefault(message_id, _Sent(now))
+        unanswered = known.times - known.declined
+        known.times += 1
+        known.due = now + min(RESEND_AFTER * 2.0**unanswered, RESEND_LIMIT)
+        return known.times
 
     def sent_once(self, message_id: str) -> None:
         """Note a send of a message that nobody answers."""
-        self._sent[message_id] = (1, math.inf)
+        self._sent[message_id] = _Sent(math.inf, 1)
+
+    def declined(self, message_id: str, now: float, jitter: float) -> None:
+        """Note that the cloud could not take a message just now.
+
+        :param jitter: in [0, 1].
+        """
+        known = self._sent.get(message_id)
+        if known is None or known.declined >= known.times:  # of an earlier connection, or twice
+            return
+        pause = min(DECLINED_AFTER * 2.0**known.declined, DECLINED_LIMIT)
+        known.declined += 1
+        known.due = now + pause * (1 + jitter / 4)
 
     def resting(self, now: float, outbox: Outbox) -> set[str]:
         """Ids of messages that are not to be sent now; forgets those that are gone."""
         gone = [message_id for message_id in self._sent if not outbox.has(message_id)]
         for message_id in gone:
             del self._sent[message_id]
-        return {message_id for message_id, (_, due) in self._sent.items() if due > now}
+        return {message_id for message_id, sent in self._sent.items() if sent.due > now}
 
     def next_due(self) -> float:
         """When the next message is to be sent again; infinity if none is."""
-        return min((due for _, due in self._sent.values()), default=math.inf)
+        return min((sent.due for sent in self._sent.values()), default=math.inf)
 
 
 class Pump:
@@ -64,17 +95,25 @@ class Pump:
     :meth:`wake` it whenever there may be something to do.
 
     ``resends`` counts messages sent again on the same connection.
+
+    :param random: for the pause after a message that the cloud could not take.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, channel: Channel, outbox: Outbox, bucket: TokenBucket
+        self,
+        clock: IReactorTime,
+        channel: Channel,
+        outbox: Outbox,
+        bucket: TokenBucket,
+        random: Randomness,
     ) -> None:
         self._clock = clock
         self._channel = channel
         self._outbox = outbox
         self._bucket = bucket
+        self._random = random
         self._questions: deque[Message] = deque()
         self._ready: deque[Entry] = deque()
         self._schedule = SendSchedule()
@@ -82,6 +121,11 @@ class Pump:
         self._timer: IDelayedCall | None = None
         self._awake = False
         self.resends = 0
+
+    def declined(self, message_id: str) -> None:
+        """Send a message again soon: the cloud could not take it just now."""
+        self._schedule.declined(message_id, self._clock.seconds(), self._random.uniform(0, 1))
+        self.wake()
 
     def ask(self, message: Message) -> None:
         """Send a question as soon as possible."""

@@ -259,6 +259,7 @@ class MetaManager:
                 parent_id=message_id,
                 why=answer.error,
             )
+            self._outbox.decline(message_id)
             return
         changes = [self._outbox.removing([message_id])]
         if answer.error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -24,7 +25,7 @@ class PumpTests(SynchronousTestCase):
         self.outbox = Outbox(self.database, lambda: 0)
         self.channel = FakeChannel(None)
         bucket = TokenBucket(rate=30, burst=60, now=0.0)
-        self.pump = Pump(self.clock, self.channel, self.outbox, bucket)  # type: ignore[arg-type]
+        self.pump = Pump(self.clock, self.channel, self.outbox, bucket, Random(1))  # type: ignore[arg-type]
         self.outbox.on_change(self.pump.wake)
 
     def put(self, message_id: str) -> Deferred[None]:

@@ -282,21 +282,37 @@ class ReportTests(RequestCase):
             self.assertEqual(len(self.outbox), 0, reason)
 
     def test_refused_for_now(self) -> None:
-        """What the cloud could not do just now is sent again, more and more slowly."""
+        """What the cloud could not do just now is sent again soon, then more and more slowly."""
         self.answer("patch", "default/podpatch/web", "{}")
         error = {"Object": None, "Err": status_error("InternalError", 500, "etcd is away")}
         first = self.sent()
-        for pause in (60, 120, 240, 300, 300):
+        for pause in (2, 4, 8, 15, 15):
             self.reply(first, error)
-            self.clock.advance(pause - 1)
-            self.settle()
-            self.assertEqual(self.cloud.channel.take(), [])
-            self.clock.advance(1)
+            self.reply(first, error)  # one that came twice slows nothing down
+            self.quiet(pause - 0.01)
+            self.clock.advance(pause / 4 + 0.02)
             self.settle()
             self.assertEqual(self.sent().header.msg_id, first.header.msg_id)
         self.assertEqual(self.hub.resends, 5)
         self.offline()
         self.assertEqual(self.hub.resends, 5)
+
+    def test_no_answer(self) -> None:
+        """What the cloud does not answer is sent again, more and more slowly."""
+        self.answer("patch", "default/podpatch/web", "{}")
+        first = self.sent()
+        for pause in (60, 120, 240, 300, 300):
+            self.quiet(pause - 1)
+            self.clock.advance(1)
+            self.settle()
+            self.assertEqual(self.sent().header.msg_id, first.header.msg_id)
+        self.assertEqual(self.hub.resends, 5)
+
+    def quiet(self, seconds: float) -> None:
+        """Nothing is sent for so long."""
+        self.clock.advance(seconds)
+        self.settle()
+        self.assertEqual(self.cloud.channel.take(), [])
 
     def test_answer_to_replaced_status(self) -> None:
         """The answer to an older status does not confirm the newer one."""
