@@ -17,6 +17,8 @@ from tests.bench.soak.settings import Settings
 MEASURED = ("fanout", "pod", "edge", "reconnect", "failover", "memory", "mqtt", "twin")
 """What runs if nothing is named."""
 NAMES = (*MEASURED, "soak")
+LOOKED_AT = 60
+"""Edges whose stores the soak reads in a second, at most: it shares their processors."""
 
 
 def _numbers(_context: object, _option: object, text: str) -> list[int]:
@@ -92,6 +94,7 @@ def main(
                     seconds=(minutes or 20.0) * 60,
                     edges=edge_count,
                     objects=objects,
+                    look=max(1.0, edge_count / LOOKED_AT),
                 )
                 soak.run(report, settings)
             else:

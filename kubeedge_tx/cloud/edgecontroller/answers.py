@@ -36,6 +36,8 @@ class Request:
     """Empty for the list form."""
     claim: Claim | None = None
     """Of the session that it came from; ``None``: nobody asks whose the node is."""
+    as_node: str = ""
+    """In whose name the API server is called; empty: in our own, and it judges nothing."""
 
     @property
     def operation(self) -> str:
@@ -64,10 +66,13 @@ class Request:
         return found
 
 
-def parse(message: Message, claim_of: Callable[[str], Claim | None]) -> Request:
+def parse(
+    message: Message, claim_of: Callable[[str], Claim | None], *, impersonate: bool
+) -> Request:
     """Take a message from an edge apart.
 
     :param claim_of: the claim of a node's present session.
+    :param impersonate: whether the API server judges what a node may do.
 
     :raises RouteError: its resource is not ``node/<node>/<namespace>/<type>[/<name>]``.
     """
@@ -76,7 +81,8 @@ def parse(message: Message, claim_of: Callable[[str], Claim | None]) -> Request:
         raise RouteError(f"{rest[:200]!r} is not <namespace>/<type>/<name>")
     found = route.parse(rest)
     namespace = "" if found.namespace == route.CLUSTER else found.namespace
-    return Request(message, node, namespace, found.kind, found.name, claim_of(node))
+    as_node = node if impersonate else ""
+    return Request(message, node, namespace, found.kind, found.name, claim_of(node), as_node)
 
 
 def refusal(code: int, reason: str, text: str) -> KubeError:

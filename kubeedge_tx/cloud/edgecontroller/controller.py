@@ -71,7 +71,6 @@ class EdgeController:
             pusher,
             claims=claims,
             now_ms=now_ms,
-            impersonate=impersonate,
             heartbeat=heartbeat,
         )
         self._upstream = Upstream(
@@ -85,7 +84,6 @@ class EdgeController:
                 pods=pods,
                 count=lambda node: len(self.downstream.locations.pods(node)),
                 now_ms=now_ms,
-                impersonate=impersonate,
             ),
             queries=Queries(
                 client,
@@ -93,11 +91,11 @@ class EdgeController:
                 pods=pods,
                 configmaps=configmaps,
                 secrets=secrets,
-                impersonate=impersonate,
             ),
-            events=EventReports(client, pods=pods, impersonate=impersonate),
+            events=EventReports(client, pods=pods),
             denials=denials,
             claims=claims,
+            impersonate=impersonate,
             workers=workers,
         )
         self._claims = claims

@@ -30,13 +30,11 @@ class EventReports:
     """Write down what happens on the nodes; what is lost is lost.
 
     :param pods: informer of all pods.
-    :param impersonate: whether the API server judges what a node may do.
     """
 
-    def __init__(self, client: IKubeClient, *, pods: IInformer, impersonate: bool) -> None:
+    def __init__(self, client: IKubeClient, *, pods: IInformer) -> None:
         self._client = client
         self._pods = pods
-        self._impersonate = impersonate
 
     async def write(self, request: Request) -> None:
         """Write down an event, or that one has happened again.
@@ -56,7 +54,7 @@ class EventReports:
                 request.namespace,
                 request.name,
                 self._event(request, body),
-                as_node=self._as(request),
+                as_node=request.as_node,
             )
         else:
             await self._patch(request, body)
@@ -71,7 +69,7 @@ class EventReports:
                 request.name,
                 patch,
                 content_type=STRATEGIC_PATCH,
-                as_node=self._as(request),
+                as_node=request.as_node,
             )
         except KubeError as error:
             if error.code != 404:
@@ -84,7 +82,7 @@ class EventReports:
 
     async def _create(self, request: Request, event: Mapping[str, Any]) -> None:
         body = self._event(request, event)
-        await self._client.create(EVENTS, request.namespace, body, as_node=self._as(request))
+        await self._client.create(EVENTS, request.namespace, body, as_node=request.as_node)
 
     async def _find(self, request: Request) -> None:
         """See that the event that is to be changed is the node's.
@@ -122,9 +120,6 @@ class EventReports:
             raise Denied(
                 NOT_ITS_OWN, f"an event of node {request.node} is about itself or a pod of its own"
             )
-
-    def _as(self, request: Request) -> str:
-        return request.node if self._impersonate else ""
 
 
 def _changes(patch: object) -> dict[str, Any]:

@@ -83,7 +83,6 @@ class NodeReports:
 
     :param claims: which nodes are connected to this process, and to no other.
     :param now_ms: wall clock in milliseconds.
-    :param impersonate: whether the API server judges what a node may do.
     :param heartbeat: seconds; conditions with an older heartbeat get the present time.
     """
 
@@ -96,21 +95,16 @@ class NodeReports:
         *,
         claims: Claims,
         now_ms: Callable[[], int],
-        impersonate: bool,
         heartbeat: float = 10.0,
     ) -> None:
         self._client = client
         self._pusher = pusher
         self._claims = claims
         self._now_ms = now_ms
-        self._impersonate = impersonate
         self._heartbeat = heartbeat
         self.terse: set[str] = set()
         """Connected edges of our own kind: a renewed lease is answered in few words, which
         halves the traffic of a node that has nothing else to say."""
-
-    def _as(self, request: Request) -> str:
-        return request.node if self._impersonate else ""
 
     def _own(self, request: Request) -> None:
         if request.name != request.node:
@@ -148,7 +142,7 @@ class NodeReports:
         }
         body = {**node, "kind": NODES.kind, "apiVersion": NODES.api_version, "metadata": about}
         try:
-            created = await self._client.create(NODES, "", body, as_node=self._as(request))
+            created = await self._client.create(NODES, "", body, as_node=request.as_node)
         except KubeError as error:
             if error.reason == "AlreadyExists":
                 await self._reregister(request, reserved)
@@ -188,7 +182,7 @@ class NodeReports:
             request.name,
             {"metadata": about},
             content_type=STRATEGIC_PATCH,
-            as_node=self._as(request),
+            as_node=request.as_node,
         )
 
     async def patch(self, request: Request) -> dict[str, Any]:
@@ -219,7 +213,7 @@ class NodeReports:
                     {**patch, "metadata": about} if about else patch,
                     content_type=STRATEGIC_PATCH,
                     subresource="status",
-                    as_node=self._as(request),
+                    as_node=request.as_node,
                 )
             except KubeError as error:
                 if claim is None or error.reason != "Conflict" or attempt == CONFLICTS - 1:
@@ -232,7 +226,7 @@ class NodeReports:
     async def query(self, request: Request) -> dict[str, Any]:
         """Read the Node."""
         self._own(request)
-        return await self._client.get(NODES, "", request.name, as_node=self._as(request))
+        return await self._client.get(NODES, "", request.name, as_node=request.as_node)
 
     async def connected(self, node: dict[str, Any], claim: Claim) -> None:
         """Send its Node to an edge that has connected, and write down where it is."""
@@ -279,7 +273,7 @@ class NodeReports:
                     request.name,
                     {**live, "status": status},
                     subresource="status",
-                    as_node=self._as(request),
+                    as_node=request.as_node,
                 )
             except KubeError as error:
                 if error.reason != "Conflict" or attempt == CONFLICTS - 1:
@@ -311,7 +305,7 @@ class NodeReports:
         if request.namespace != NODE_LEASE_NAMESPACE:
             raise Denied(NOT_ITS_OWN, f"a node's lease is in {NODE_LEASE_NAMESPACE}")
         place = (LEASES, NODE_LEASE_NAMESPACE)
-        as_node = self._as(request)
+        as_node = request.as_node
         if request.operation == names.QUERY:
             return await self._client.get(*place, request.name, as_node=as_node)
         body = request.body_object()

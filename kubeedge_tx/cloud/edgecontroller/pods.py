@@ -45,7 +45,6 @@ class PodReports:
     :param pods: informer of all pods.
     :param count: how many pods are on a node.
     :param now_ms: wall clock in milliseconds.
-    :param impersonate: whether the API server judges what a node may do.
     """
 
     _log = Logger()
@@ -59,7 +58,6 @@ class PodReports:
         pods: IInformer,
         count: Callable[[str], int],
         now_ms: Callable[[], int],
-        impersonate: bool,
     ) -> None:
         self._client = client
         self._count = count
@@ -67,10 +65,6 @@ class PodReports:
         self._claims = claims
         self._pods = pods
         self._now_ms = now_ms
-        self._impersonate = impersonate
-
-    def _as(self, request: Request) -> str:
-        return request.node if self._impersonate else ""
 
     async def _own(self, request: Request, name: str, uid: str) -> dict[str, Any]:
         """Find a pod of the node that asks.
@@ -143,7 +137,7 @@ class PodReports:
                     patch,
                     content_type=STRATEGIC_PATCH,
                     subresource="status",
-                    as_node=self._as(request),
+                    as_node=request.as_node,
                 )
             except KubeError as error:
                 if error.reason != "Conflict" or attempt == CONFLICTS - 1 or request.claim is None:
@@ -192,7 +186,7 @@ class PodReports:
             raise Denied(NOT_FOR_NODES, f"a mirror pod may not use {wrong}")
         about = {**meta.metadata(pod), "name": request.name, "namespace": request.namespace}
         pod = {**pod, "kind": PODS.kind, "apiVersion": PODS.api_version, "metadata": about}
-        return await self._client.create(PODS, request.namespace, pod, as_node=self._as(request))
+        return await self._client.create(PODS, request.namespace, pod, as_node=request.as_node)
 
     async def delete(self, request: Request) -> None:
         """Remove a pod whose containers have ended; that it is gone already is success."""
@@ -213,7 +207,7 @@ class PodReports:
     async def _delete(self, request: Request, pod: Mapping[str, Any]) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta.uid(pod)}}
         await self._client.delete(
-            PODS, request.namespace, meta.name(pod), options=options, as_node=self._as(request)
+            PODS, request.namespace, meta.name(pod), options=options, as_node=request.as_node
         )
 
     # The old form
@@ -267,7 +261,7 @@ class PodReports:
                     meta.name(pod),
                     {**pod, "status": status},
                     subresource="status",
-                    as_node=self._as(request),
+                    as_node=request.as_node,
                 )
             except KubeError as error:
                 if error.reason != "Conflict" or attempt == CONFLICTS - 1:

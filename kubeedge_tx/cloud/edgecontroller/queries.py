@@ -46,7 +46,6 @@ class Queries:
 
     :param locations: what the pods of each node refer to.
     :param pods: informer of all pods.
-    :param impersonate: whether the API server judges what a node may do.
     """
 
     def __init__(
@@ -57,16 +56,11 @@ class Queries:
         pods: IInformer,
         configmaps: IInformer,
         secrets: IInformer,
-        impersonate: bool,
     ) -> None:
         self._client = client
         self._locations = locations
         self._pods = pods
         self._caches = {CONFIGMAP: configmaps, SECRET: secrets}
-        self._impersonate = impersonate
-
-    def _as(self, request: Request) -> str:
-        return request.node if self._impersonate else ""
 
     async def query(self, request: Request) -> dict[str, Any]:
         """Read one object.
@@ -82,7 +76,7 @@ class Queries:
             found = self._caches[request.type].get(request.namespace, request.name)
             if found is not None:
                 return found
-            as_node = self._as(request)
+            as_node = request.as_node
         namespace = request.namespace if kind.namespaced else ""
         found = await self._client.get(kind, namespace, request.name, as_node=as_node)
         return {"kind": kind.kind, "apiVersion": kind.api_version, **found}
@@ -114,7 +108,7 @@ class Queries:
             body,
             name=request.name,
             subresource="token",
-            as_node=self._as(request),
+            as_node=request.as_node,
         )
 
     def _uses(self, request: Request, name: str, uid: str) -> bool:

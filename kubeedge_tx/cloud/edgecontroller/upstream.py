@@ -55,6 +55,7 @@ class Upstream:
     """Answer edges.
 
     :param denials: where it is written down what nodes may not have.
+    :param impersonate: whether the API server judges what a node may do.
     :param workers: requests under way at once.
     """
 
@@ -71,10 +72,12 @@ class Upstream:
         events: EventReports,
         denials: Denials,
         claims: Claims,
+        impersonate: bool,
         workers: int = WORKERS,
     ) -> None:
         self._bus = bus
         self._claims = claims
+        self._impersonate = impersonate
         self._messages = messages
         self._denials = denials
         self.workers = KeyedWorkers(workers)
@@ -105,7 +108,7 @@ class Upstream:
 
         :raises RouteError: its resource cannot be understood.
         """
-        request = parse(message, self._claims.of)
+        request = parse(message, self._claims.of, impersonate=self._impersonate)
         kind = _SAME_OBJECT.get(request.type, request.type)
         return self.workers.submit(
             (kind, request.namespace, request.name),

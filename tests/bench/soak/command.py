@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,6 +27,8 @@ def run(report: Report, settings: Settings) -> None:
 
     :raises GaveUp: it could not be started.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a proxy for each edge and cloud
     work = Path(tempfile.mkdtemp(prefix="kubeedge-tx-soak."))
     report.say(f"soak: seed {settings.seed}, everything is in {work}")
     reactor: Any = _global_reactor
