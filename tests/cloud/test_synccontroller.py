@@ -38,6 +38,7 @@ class SyncControllerTests(SynchronousTestCase):
         self.wanted: Wanted | None = None
         self.unconfirmed: list[tuple[str, ...]] = []
         self.confirmed: list[Confirmation] = []
+        self.held: list[tuple[str, ...]] = []
 
     def start(self) -> None:
         self.pods = self.kube.informer(PODS)
@@ -56,6 +57,9 @@ class SyncControllerTests(SynchronousTestCase):
         )
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))
+
+    def has(self, node: str, namespace: str, uid: str, version: str) -> None:
+        self.held.append((node, namespace, uid, version))
 
     def removed(self, node: str, namespace: str, uid: str) -> None:
         self.unconfirmed.append((node, namespace, uid))
@@ -220,6 +224,27 @@ class SyncControllerTests(SynchronousTestCase):
             self.say(Holding("default/configmap/app", about["uid"], about["resourceVersion"])),
             ["update node/edge-1/default/configmap/app"],
         )
+
+    def test_records_catch_up(self) -> None:
+        """A record that is older than what the edge has follows it; one of the past does not.
+
+        So the edge, whose digest differs on every connection, need not tell everything again.
+        """
+        made = self.kube.put(PODS, pod())
+        version = int(made["metadata"]["resourceVersion"])
+        self.record(made)
+        made["status"] = {"phase": "Running"}
+        newer = int(self.kube.put(PODS, made)["metadata"]["resourceVersion"])
+        self.start()
+        for uid, has in (
+            ("uid-web", newer + 1),  # which we have not heard of
+            ("another", newer),
+            ("uid-web", version),
+        ):
+            self.say(Holding("default/pod/web", uid, str(has)))
+            self.assertEqual(self.held, [])
+        self.assertEqual(self.say(Holding("default/pod/web", "uid-web", str(newer))), [])
+        self.assertEqual(self.held, [("edge-1", "default", "uid-web", str(newer))])
 
     def test_bad_digest(self) -> None:
         """A digest that is none changes nothing."""

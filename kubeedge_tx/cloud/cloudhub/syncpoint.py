@@ -62,6 +62,9 @@ class ISyncPoint(Interface):
     def acked(node: str, order: Order) -> None:
         """Note an acknowledgement: record its version, or remove the record of a delete."""
 
+    def has(node: str, namespace: str, uid: str, version: str) -> None:
+        """Note that a node has a newer version of an object than its record says."""
+
     def removed(node: str, namespace: str, uid: str) -> None:
         """Remove a record: the object is no longer on the node."""
 
@@ -202,6 +205,19 @@ class SyncPoint:
         record.version = order.version
         record.api_version, record.kind = order.api_version, order.kind
         record.object_name = order.name
+        self._schedule(key, record)
+
+    def has(self, node: str, namespace: str, uid: str, version: str) -> None:
+        kind, key = _place(node, namespace, uid)
+        found = self._informers[kind].get(*key)
+        known = self.recorded(node, namespace, uid)
+        if found is None or known is None or not is_newer(version, known):
+            return  # without a record, or with one that is being deleted, it is another story
+        record = self._record(key)
+        record.version = version
+        spec = found["spec"]
+        record.api_version, record.kind = spec["objectAPIVersion"], spec["objectKind"]
+        record.object_name = spec["objectName"]
         self._schedule(key, record)
 
     def removed(self, node: str, namespace: str, uid: str) -> None:

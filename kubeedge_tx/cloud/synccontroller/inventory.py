@@ -88,6 +88,8 @@ class Inventory:
                 await self._workers.submit(
                     key, partial(self._restore, key, confirmed), f"restoring {key.name}"
                 )
+            elif self._is_behind(key, confirmed, found.version):
+                self._records.catch_up(key, found.version)
         known = {key.uid for key in records}
         for each in digest.holdings:
             if each.uid not in known:
@@ -122,6 +124,21 @@ class Inventory:
             if node not in self._asked:
                 return
         self._asked.discard(node)
+
+    def _is_behind(self, key: Key, confirmed: Confirmation, version: str) -> bool:
+        """Tell whether a record is older than what the node has, in truth.
+
+        A cloud that was killed has not written it. Of a version that differs by its status alone
+        nobody would write it later, and the node would send all that it has on every connection.
+        """
+        informer = self._objects.informer(confirmed.kind)
+        obj = None if informer is None else informer.get(key.namespace, confirmed.name)
+        return (
+            obj is not None
+            and meta.uid(obj) == key.uid
+            and meta.is_newer(version, confirmed.version or "")
+            and not meta.is_newer(version, meta.resource_version(obj))
+        )
 
     async def _restore(self, key: Key, confirmed: Confirmation) -> None:
         """Send an object again that the node had confirmed and has lost."""
