@@ -53,6 +53,8 @@ class MemoryTests(SynchronousTestCase):
         self.assertAlmostEqual(grows[2], 3600 / 1024)
         self.assertEqual(memory.most("soak-"), 70.0)
         self.assertIsNone(memory.typical("the API"))
+        self.assertEqual(memory.course("soak-"), [60.0] * 4)
+        self.assertEqual(memory.course("the API"), [])
 
 
 class _Edge:

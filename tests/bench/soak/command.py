@@ -87,6 +87,9 @@ def tell(report: Report, result: Result) -> None:
         report.add("API writes, the driver's own", own / max(result.seconds, 1), "a second")
         for what, prefix in (("edge", "soak-"), ("cloud", "cloud-"), ("API", "the API")):
             report.add(f"memory: {what}, most", memory.most(prefix), "MiB")
+            course = memory.course(prefix)
+            told = ", ".join(f"{size:.1f}" for size in course)
+            report.say(f"memory of the {what} that lived longest, each five minutes: {told} MiB")
             typical = memory.typical(prefix)
             if typical is not None:
                 first, last, growth = typical

@@ -51,6 +51,18 @@ class Memory:
                 found.append((first, last, _slope(kept) * 3600 / 1024))
         return found
 
+    def course(self, prefix: str, every: float = 300.0) -> list[float]:
+        """How the process of a kind that lived longest went: its median in each so many seconds.
+
+        :returns: MiB.
+        """
+        lines = [line for (name, _), line in self.samples.items() if name.startswith(prefix)]
+        line = max(lines, key=lambda line: line[-1][0] - line[0][0], default=[])
+        parts: dict[int, list[int]] = {}
+        for at, size in line:
+            parts.setdefault(int((at - line[0][0]) // every), []).append(size)
+        return [median(sizes) / 1024 for _, sizes in sorted(parts.items())]
+
     def typical(self, prefix: str) -> tuple[float, float, float] | None:
         """The medians of :meth:`lines`; ``None`` if no process lived long enough."""
         lines = self.lines(prefix)
