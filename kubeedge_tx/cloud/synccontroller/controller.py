@@ -186,17 +186,16 @@ class SyncController:
             if not await self._node_exists(key.node):
                 await self._collect(key)
                 return
-            informer = self.objects.informer(confirmed.kind)
-            if informer is None or not confirmed.name:
-                return
-            obj = await self.objects.find(informer, key, confirmed.name)
         except KubeError as error:
             self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
             return
-        if obj is None or not self.objects.is_wanted(key.node, obj):
-            await self.objects.remove(informer, key, confirmed.name)
-        elif self.objects.is_newer(obj, confirmed.version or ""):
-            await self.objects.repair(informer, key, obj)
+        seen = await self.objects.look(key, confirmed.kind, confirmed.name)
+        if seen is None:
+            return
+        if seen.obj is None:
+            await self.objects.remove(seen)
+        elif self.objects.is_newer(seen.obj, confirmed.version or ""):
+            await self.objects.repair(seen)
 
     async def _node_exists(self, node: str) -> bool:
         if self._nodes.get("", node) is not None:

@@ -20,7 +20,6 @@ from kubeedge_tx.beehive.tasks import TaskSet
 from kubeedge_tx.beehive.workers import KeyedWorkers
 from kubeedge_tx.cloud.synccontroller.objects import Objects
 from kubeedge_tx.cloud.synccontroller.records import Key, Records
-from kubeedge_tx.errors import KubeError
 
 ASKS: Final = 3
 ASK_AGAIN: Final = 30.0
@@ -144,16 +143,9 @@ class Inventory:
         """Send an object again that the node had confirmed and has lost."""
         self.lost += 1
         self._records.take_back(key)
-        informer = self._objects.informer(confirmed.kind)
-        if informer is None or not confirmed.name:
-            return
-        try:
-            obj = await self._objects.find(informer, key, confirmed.name)
-        except KubeError as error:
-            self._log.warn("cannot restore {record}: {error}", record=key.name, error=error)
-            return
-        if obj is not None and self._objects.is_wanted(key.node, obj):
-            await self._objects.repair(informer, key, obj)
+        seen = await self._objects.look(key, confirmed.kind, confirmed.name)
+        if seen is not None and seen.obj is not None:
+            await self._objects.repair(seen)
 
     async def _doubt(self, node: str, holding: Holding) -> None:
         """Look at an object that the node has and nobody knows to be confirmed.
@@ -163,16 +155,13 @@ class Inventory:
         """
         namespace, _, rest = holding.resource.partition("/")
         kind, _, name = rest.partition("/")
-        informer = self._objects.informer(kind)
-        if informer is None or not name or "/" in name:
+        if "/" in name:
             return
         key = Key("" if namespace == CLUSTER else namespace, f"{node}.{holding.uid}")
-        try:
-            obj = await self._objects.find(informer, key, name)
-        except KubeError as error:
-            self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
+        seen = await self._objects.look(key, kind, name)
+        if seen is None:
             return
-        if obj is None or not self._objects.is_wanted(node, obj):
-            await self._objects.remove(informer, key, name)
+        if seen.obj is None:
+            await self._objects.remove(seen)
         else:
-            await self._objects.repair(informer, key, obj)
+            await self._objects.repair(seen)

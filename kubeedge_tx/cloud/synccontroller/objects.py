@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from twisted.logger import Logger
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.beehive import names
@@ -28,6 +30,17 @@ KubeEdge sends all as EdgeController, and its DeviceTwin never hears of a repair
 Wanted = Callable[[str, Mapping[str, Any]], bool]
 
 
+class Sight(NamedTuple):
+    """What was seen of an object that a node has, or should have."""
+
+    informer: IInformer
+    key: Key
+    """Of the record about it, whether there is one or not."""
+    name: str
+    obj: dict[str, Any] | None
+    """``None``: it is gone, or not for this node."""
+
+
 class Objects:
     """The objects of the kinds that are compared.
 
@@ -36,6 +49,8 @@ class Objects:
 
     ``repairs`` and ``removals`` count what was sent.
     """
+
+    _log = Logger()
 
     def __init__(
         self,
@@ -74,7 +89,25 @@ class Objects:
         """Tell whether an object has something in it that an edge with ``version`` has not."""
         return meta.is_newer(self._relevance.version(obj), version)
 
-    async def find(self, informer: IInformer, key: Key, name: str) -> dict[str, Any] | None:
+    async def look(self, key: Key, kind: str, name: str) -> Sight | None:
+        """See what there is for the node of a record.
+
+        :param kind: ``Pod`` or ``pod``; ``name`` the object's.
+        :returns: ``None``: the kind is not compared, or nobody can say now.
+        """
+        informer = self.informer(kind)
+        if informer is None or not name:
+            return None
+        try:
+            found = await self._find(informer, key, name)
+        except KubeError as error:
+            self._log.warn("cannot compare {record}: {error}", record=key.name, error=error)
+            return None
+        if found is not None and not self._wanted(key.node, found):
+            found = None
+        return Sight(informer, key, name, found)
+
+    async def _find(self, informer: IInformer, key: Key, name: str) -> dict[str, Any] | None:
         """Find the very object of a record; a wrong delete would be worse than a question.
 
         :raises KubeError: who knows.
@@ -97,38 +130,32 @@ class Objects:
             **meta.without_managed_fields(found),
         }
 
-    async def remove(self, informer: IInformer, key: Key, name: str) -> None:
-        """Tell a node to delete an object."""
-        about = {"name": name, "uid": key.uid}
+    async def remove(self, seen: Sight) -> None:
+        """Tell the node to delete what it has of that."""
+        key = seen.key
+        about = {"name": seen.name, "uid": key.uid}
         if key.namespace:
             about["namespace"] = key.namespace
         self.removals += 1
-        await self._send(informer, key, name, names.DELETE, {"metadata": about}, "")
+        await self._send(seen, names.DELETE, {"metadata": about}, "")
 
-    async def repair(self, informer: IInformer, key: Key, obj: dict[str, Any]) -> None:
-        """Send a node an object as it is now."""
+    async def repair(self, seen: Sight) -> None:
+        """Send the node the object as it is now; there is one."""
+        assert seen.obj is not None
         self.repairs += 1
-        await self._send(
-            informer, key, meta.name(obj), names.UPDATE, obj, meta.resource_version(obj)
-        )
+        await self._send(seen, names.UPDATE, seen.obj, meta.resource_version(seen.obj))
 
     async def _send(
-        self,
-        informer: IInformer,
-        key: Key,
-        name: str,
-        operation: str,
-        content: dict[str, Any],
-        version: str,
+        self, seen: Sight, operation: str, content: dict[str, Any], version: str
     ) -> None:
-        kind = informer.kind.kind.lower()
+        kind, key = seen.informer.kind.kind.lower(), seen.key
         await self._bus.send(
             names.CLOUDHUB,
             self._messages.new(
                 source=_SOURCES.get(kind, names.EDGECONTROLLER),
                 group=names.GROUP_RESOURCE,
                 operation=operation,
-                resource=build(key.node, key.namespace, kind, name),
+                resource=build(key.node, key.namespace, kind, seen.name),
                 content=content,
                 resource_version=version,
             ),
