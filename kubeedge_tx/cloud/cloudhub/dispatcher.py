@@ -185,7 +185,7 @@ class MessageDispatcher:
                 return
         else:
             self._down.inc("plain")
-            queue.push_plain(trimmed)
+            queue.push_plain(trimmed, self._clock.seconds())
         session = self._sessions.get(node)
         if session is not None:
             session.pump()

@@ -46,6 +46,9 @@ delivered is recorded within seconds, and its record is deleted when the delete 
 ANSWER_LIFE: Final = 60.0
 """Seconds after which nobody waits for an answer any more; an edge drops it then, and
 never acknowledges it. Source: KubeEdge ``remoteQueryTimeout``.
+
+So long what needs no acknowledgement waits for a node that is away, too: it asks for its devices
+whenever it connects, and what it was told of them before would gather at clouds it never comes to.
 """
 
 _UNACKED_RESOURCES: Final = (
@@ -227,20 +230,21 @@ class NodeMessageQueue:
         """Which uid the edge holds under a resource, as far as we saw it."""
         self._since: dict[str, float] = {}
         """Since when a resource has something unconfirmed, the longest first."""
-        self._responses: deque[Message] = deque()
-        self._plain: deque[Message] = deque()
+        self._responses: deque[tuple[float, Message]] = deque()
+        """Answers without acknowledgement, and when they came."""
+        self._plain: deque[tuple[float, Message]] = deque()
         self.owner: Any = None
         """The session that delivers from it now; sessions compare identity."""
         self.dropped = 0
         """Messages without acknowledgement that were given up for lack of room."""
 
-    def push_plain(self, message: Message) -> None:
+    def push_plain(self, message: Message, now: float) -> None:
         """Queue a message that needs no acknowledgement; answers go before the others."""
         lane = self._responses if message.header.parent_id else self._plain
         if len(lane) >= self._limits.messages:
             lane.popleft()
             self.dropped += 1
-        lane.append(message)
+        lane.append((now, message))
 
     def push(self, message: Message, now: float) -> Outcome:
         """Queue a message that needs an acknowledgement.
@@ -323,7 +327,7 @@ class NodeMessageQueue:
     def to_send(self, now: float, most: int) -> list[Order]:
         """Up to ``most`` messages of the acknowledged lane to write now."""
         orders = self.window.to_send(now, most)
-        late = [order for order in orders if order.is_answer and now - order.since > ANSWER_LIFE]
+        late = [order for order in orders if _is_late_answer(order, now)]
         if not late:
             return orders
         for order in late:
@@ -343,7 +347,7 @@ class NodeMessageQueue:
             del self._current[order.key]
         return order
 
-    def connected(self, owner: object, *, width: int, max_sends: int) -> list[Order]:
+    def connected(self, owner: object, now: float, *, width: int, max_sends: int) -> list[Order]:
         """Begin to deliver to a new connection; what was in flight is sent again.
 
         :returns: what is given up since another cloud process delivered it meanwhile.
@@ -351,6 +355,7 @@ class NodeMessageQueue:
         self.window.connection_lost()
         self.window.configure(width=width, max_sends=max_sends)
         self.owner = owner
+        self._drop_late(now)
         return self._give_up_delivered() + self._give_up(self._is_late)
 
     def settle(self, now: float) -> list[Order]:
@@ -360,11 +365,18 @@ class NodeMessageQueue:
         """
         if self.owner is not None:
             return []
+        self._drop_late(now)
         settled = self._give_up(lambda order: self._is_settled(order, now))
         for order in settled:
             if self._current.get(order.key) == order.uid:
                 del self._current[order.key]
         return settled + self._give_up_delivered()
+
+    def _drop_late(self, now: float) -> None:
+        for lane in (self._responses, self._plain):
+            while lane and now - lane[0][0] > ANSWER_LIFE:
+                lane.popleft()
+        self._give_up(lambda order: _is_late_answer(order, now))
 
     def _give_up_delivered(self) -> list[Order]:
         again = {order.key for order in self.window if order.is_delete}
@@ -415,9 +427,8 @@ class NodeMessageQueue:
 
     def next_plain(self) -> Message | None:
         """Take the next message that needs no acknowledgement."""
-        if self._responses:
-            return self._responses.popleft()
-        return self._plain.popleft() if self._plain else None
+        lane = self._responses or self._plain
+        return lane.popleft()[1] if lane else None
 
     @property
     def has_plain(self) -> bool:
@@ -451,3 +462,7 @@ class NodeMessageQueue:
         self._since.clear()
         self._responses.clear()
         self._plain.clear()
+
+
+def _is_late_answer(order: Order, now: float) -> bool:
+    return order.is_answer and now - order.since > ANSWER_LIFE

@@ -126,6 +126,7 @@ class NodeSession:
         if self._queue is not None:
             self._queue.connected(
                 self,
+                now,
                 width=self.window or 1,
                 max_sends=0 if self.window else GO_MAX_SENDS,
             )
@@ -179,7 +180,7 @@ class NodeSession:
     def send(self, message: Message) -> None:
         """Send an answer that CloudHub itself gives."""
         if self._queue is not None:
-            self._queue.push_plain(message)
+            self._queue.push_plain(message, self._owner.clock.seconds())
             self.pump()
 
     def pump(self) -> None:

@@ -253,7 +253,7 @@ class Claims:
                 if error.reason != "Conflict":
                     raise
                 node = await self._client.get(NODES, "", claim.node)
-        raise refusal(409, "Conflict", f"node {claim.node} changes too fast to be marked")
+        raise refusal(503, "ServiceUnavailable", f"node {claim.node} changes too fast to be marked")
 
     def _new_mark(self) -> str:
         return f"{self._identity}/{next(self._numbers)}"

@@ -15,8 +15,9 @@ from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import EDGE_ROLE_LABEL, LEASES, NODE_LEASE_NAMESPACE, NODES
 from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
-from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request
+from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request, refusal
 from kubeedge_tx.cloud.edgecontroller.claims import SESSION, Claim, Claims
+from kubeedge_tx.cloud.edgecontroller.conflicts import on_top
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import MERGE_PATCH, STRATEGIC_PATCH, IKubeClient
@@ -26,8 +27,6 @@ REGISTERED: Final = "kubeedge-tx.io/registered"
 """Annotation of a Node: when, in milliseconds, it last registered though it existed."""
 _GPU: Final = "nvidia.com/gpu"
 _GPU_STATUS: Final = "huawei.com/gpu-status"
-CONFLICTS: Final = 3
-"""Attempts at a write that read the object first."""
 
 
 _FAMILIES: Final = ("kubernetes.io", "k8s.io")
@@ -200,28 +199,39 @@ class NodeReports:
             about["labels"] = labels
         patch = {"status": patch["status"]} if "status" in patch else {}
         claim = request.claim
-        for attempt in range(CONFLICTS):
+
+        async def write(again: bool) -> dict[str, Any]:
             if claim is not None:
-                if attempt or not claim.version:
+                if again:
+                    await self._see(request, meta.uid({"metadata": about}))
+                if again or not claim.version:
                     await self._claims.verify(claim)
                 about["resourceVersion"] = claim.version
-            try:
-                patched = await self._client.patch(
-                    NODES,
-                    "",
-                    request.name,
-                    {**patch, "metadata": about} if about else patch,
-                    content_type=STRATEGIC_PATCH,
-                    subresource="status",
-                    as_node=request.as_node,
-                )
-            except KubeError as error:
-                if claim is None or error.reason != "Conflict" or attempt == CONFLICTS - 1:
-                    raise
-                continue
-            self._claims.registered(claim, patched)
-            return patched
-        raise AssertionError("the last attempt returns or raises")
+            return await self._client.patch(
+                NODES,
+                "",
+                request.name,
+                {**patch, "metadata": about} if about else patch,
+                content_type=STRATEGIC_PATCH,
+                subresource="status",
+                as_node=request.as_node,
+            )
+
+        if claim is None:  # a conflict can only be about the uid
+            return await write(False)
+        patched = await on_top(write)
+        self._claims.registered(claim, patched)
+        return patched
+
+    async def _see(self, request: Request, uid: str) -> None:
+        """See that the Node is the one that its edge speaks of.
+
+        :param uid: empty if the edge did not say.
+        :raises KubeError: 404, it was deleted, and perhaps made anew.
+        """
+        node = await self._client.get(NODES, "", request.name)
+        if uid and meta.uid(node) != uid:
+            raise refusal(404, "NotFound", f'nodes "{request.name}" not found: it has another uid')
 
     async def query(self, request: Request) -> dict[str, Any]:
         """Read the Node."""
@@ -259,26 +269,24 @@ class NodeReports:
             written = _without_session(_extended_annotations(extended))
             patch = {"metadata": {"annotations": written}}
             await self._client.patch(NODES, "", request.name, patch)
-        for attempt in range(CONFLICTS):
+        claim = request.claim
+
+        async def write(_again: bool) -> dict[str, Any]:
             live = await self._client.get(NODES, "", request.name)
-            claim = request.claim
             if claim is not None and meta.annotation(live, SESSION) != claim.mark:
                 await self._claims.verify(claim)
                 live = await self._client.get(NODES, "", request.name)
             status = self._status(meta.mapping(body, "Status"), meta.mapping(live, "status"))
-            try:
-                return await self._client.update(
-                    NODES,
-                    "",
-                    request.name,
-                    {**live, "status": status},
-                    subresource="status",
-                    as_node=request.as_node,
-                )
-            except KubeError as error:
-                if error.reason != "Conflict" or attempt == CONFLICTS - 1:
-                    raise
-        raise AssertionError("the last attempt returns or raises")
+            return await self._client.update(
+                NODES,
+                "",
+                request.name,
+                {**live, "status": status},
+                subresource="status",
+                as_node=request.as_node,
+            )
+
+        return await on_top(write)
 
     def _status(self, given: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
         status = dict(given)

@@ -19,9 +19,9 @@ from kubeedge_tx.api.timestamps import rfc3339
 from kubeedge_tx.beehive import names
 from kubeedge_tx.cloud.edgecontroller.answers import Denied, Request, refusal
 from kubeedge_tx.cloud.edgecontroller.claims import Claims
+from kubeedge_tx.cloud.edgecontroller.conflicts import on_top
 from kubeedge_tx.cloud.edgecontroller.downstream import Pusher
 from kubeedge_tx.cloud.edgecontroller.locations import MIRROR, references
-from kubeedge_tx.cloud.edgecontroller.nodes import CONFLICTS
 from kubeedge_tx.errors import KubeError
 from kubeedge_tx.kube.interfaces import STRATEGIC_PATCH, IInformer, IKubeClient
 from kubeedge_tx.observe.denials import MALFORMED, NOT_FOR_NODES, NOT_ITS_OWN, TOO_MANY
@@ -126,28 +126,27 @@ class PodReports:
         patch: dict[str, Any] = {"metadata": about}
         if "status" in body:
             patch["status"] = body["status"]
-        for attempt in range(CONFLICTS):
-            if request.claim is not None:
-                about["resourceVersion"] = await self._claims.base(request.claim, pod)
-            try:
-                patched = await self._client.patch(
-                    PODS,
-                    request.namespace,
-                    request.name,
-                    patch,
-                    content_type=STRATEGIC_PATCH,
-                    subresource="status",
-                    as_node=request.as_node,
-                )
-            except KubeError as error:
-                if error.reason != "Conflict" or attempt == CONFLICTS - 1 or request.claim is None:
-                    raise
-            else:
-                if request.claim is not None:
-                    request.claim.wrote(patched)
-                return patched
-            pod = await self._live(request, pod)
-        raise AssertionError("the last attempt returns or raises")
+        claim = request.claim
+
+        async def write(again: bool) -> dict[str, Any]:
+            base = await self._live(request, pod) if again else pod
+            if claim is not None:
+                about["resourceVersion"] = await self._claims.base(claim, base)
+            return await self._client.patch(
+                PODS,
+                request.namespace,
+                request.name,
+                patch,
+                content_type=STRATEGIC_PATCH,
+                subresource="status",
+                as_node=request.as_node,
+            )
+
+        if claim is None:  # a conflict can only be about the uid
+            return await write(False)
+        patched = await on_top(write)
+        claim.wrote(patched)
+        return patched
 
     async def _live(self, request: Request, pod: Mapping[str, Any]) -> dict[str, Any]:
         """Read a pod anew, from the API server.
@@ -250,28 +249,24 @@ class PodReports:
     async def _write_status(
         self, request: Request, pod: dict[str, Any], given: Mapping[str, Any]
     ) -> dict[str, Any]:
-        for attempt in range(CONFLICTS):
-            status = merged_status(pod, given, rfc3339(self._now_ms() / 1000))
-            try:
-                if request.claim is not None:
-                    await self._claims.base(request.claim, pod)
-                written = await self._client.update(
-                    PODS,
-                    request.namespace,
-                    meta.name(pod),
-                    {**pod, "status": status},
-                    subresource="status",
-                    as_node=request.as_node,
-                )
-            except KubeError as error:
-                if error.reason != "Conflict" or attempt == CONFLICTS - 1:
-                    raise
-            else:
-                if request.claim is not None:
-                    request.claim.wrote(written)
-                return written
-            pod = await self._live(request, pod)
-        raise AssertionError("the last attempt returns or raises")
+        async def write(again: bool) -> dict[str, Any]:
+            base = await self._live(request, pod) if again else pod
+            status = merged_status(base, given, rfc3339(self._now_ms() / 1000))
+            if request.claim is not None:
+                await self._claims.base(request.claim, base)
+            return await self._client.update(
+                PODS,
+                request.namespace,
+                meta.name(base),
+                {**base, "status": status},
+                subresource="status",
+                as_node=request.as_node,
+            )
+
+        written = await on_top(write)
+        if request.claim is not None:
+            request.claim.wrote(written)
+        return written
 
 
 def _why_not(pod: Mapping[str, Any], node: str, uid: str) -> KubeError | None:

@@ -33,7 +33,7 @@ from kubeedge_tx.cloud.edgecontroller.events import EventReports
 from kubeedge_tx.cloud.edgecontroller.nodes import NodeReports
 from kubeedge_tx.cloud.edgecontroller.pods import PodReports
 from kubeedge_tx.cloud.edgecontroller.queries import KINDS, Queries
-from kubeedge_tx.errors import KubeError, RouteError
+from kubeedge_tx.errors import Displaced, KubeError, RouteError
 from kubeedge_tx.observe.denials import API_SERVER, Denials
 
 WORKERS: Final = 64
@@ -122,6 +122,11 @@ class Upstream:
             work = _nameless
         try:
             answer = success(shape, await work(request))
+        except Displaced as error:
+            # No answer: the edge has asked again where it is now, and, though its question has
+            # the same id there, would take a refusal for the last word.
+            self._note(request, error)
+            return
         except KubeError as error:
             self._note(request, error)
             answer = failure(shape, error)

@@ -245,14 +245,14 @@ class LaneTests(Case):
         """Answers go before other messages without acknowledgement."""
         plain = self.message("m", version="", resource="membership")
         answer = self.message("OK", version="", operation="response", parent="q")
-        self.queue.push_plain(plain)
-        self.queue.push_plain(answer)
+        self.queue.push_plain(plain, 0.0)
+        self.queue.push_plain(answer, 0.0)
         self.assertEqual([self.queue.next_plain() for _ in range(3)], [answer, plain, None])
 
     def test_oldest_is_dropped(self) -> None:
         """Too many of them: the oldest goes, and is counted."""
         for _ in range(QueueLimits().messages + 2):
-            self.queue.push_plain(self.message("m", version="", resource="membership"))
+            self.queue.push_plain(self.message("m", version="", resource="membership"), 0.0)
         self.assertEqual((self.queue.plain_depth, self.queue.dropped), (QueueLimits().messages, 2))
         first = self.queue.next_plain()
         assert first is not None
@@ -260,20 +260,37 @@ class LaneTests(Case):
 
     def test_reconnect(self) -> None:
         """What was in flight is sent again to the next connection."""
-        self.queue.connected("one", width=4, max_sends=0)
+        self.queue.connected("one", 0.0, width=4, max_sends=0)
         self.push(configmap("u", "1"))
         self.assertEqual(len(self.sent()), 1)
         self.assertTrue(self.queue.disconnected("one"))
-        self.queue.connected("two", width=4, max_sends=0)
+        self.queue.connected("two", 0.0, width=4, max_sends=0)
         self.assertFalse(self.queue.disconnected("one"), "an old session ended the new one's")
         self.assertEqual(len(self.sent()), 1)
+
+    def test_late_answers(self) -> None:
+        """Nobody waits for them: a node that was away for a minute gets none, nor old lists."""
+        question = self.message("OK", version="", operation="response", parent="q")
+        devices = self.message("m", version="", resource="membership")
+        for away in (60.0, 61.0):
+            self.queue.push_plain(question, 0.0)
+            self.queue.push_plain(devices, 0.0)
+            answer = self.message(configmap("u", "5"), operation="response", parent="q")
+            self.queue.push(answer, 0.0)
+            self.queue.settle(away)
+            kept = away == 60.0
+            self.assertEqual((self.queue.plain_depth, len(self.queue.window)), (2 * kept, kept))
+            self.queue.connected("one", away + 1, width=4, max_sends=0)
+            self.assertIsNone(self.queue.next_plain())
+            self.assertEqual(len(self.queue.window), 0)
+            self.assertTrue(self.queue.disconnected("one"))
 
     def test_another_cloud_was_faster(self) -> None:
         """What another cloud process delivered meanwhile is not sent when the node comes."""
         self.push(configmap("u", "5"))
         self.push(configmap("w", "5"), resource="default/configmap/w")
         self.recorded["default", "u"] = "6"
-        gone = self.queue.connected("one", width=4, max_sends=0)
+        gone = self.queue.connected("one", 0.0, width=4, max_sends=0)
         self.assertEqual([order.uid for order in gone], ["u"])
         self.assertEqual(self.deliver_all(), [("update", "w", "5")])
 
@@ -294,7 +311,7 @@ class LaneTests(Case):
     def test_settles_nothing_while_connected(self) -> None:
         """What is in flight here is ended by its acknowledgement alone."""
         self.push(configmap("u", "6"), operation="delete")
-        self.queue.connected(object(), width=1, max_sends=0)
+        self.queue.connected(object(), 0.0, width=1, max_sends=0)
         self.queue.settle(1e9)
         self.assertEqual(len(self.queue.window), 1)
 
@@ -303,13 +320,13 @@ class LaneTests(Case):
         self.push(configmap("old", "5"), operation="delete")
         self.push(configmap("new", "7"), operation="insert")
         self.recorded["default", "new"] = "7"
-        self.assertEqual(self.queue.connected("one", width=4, max_sends=0), [])
+        self.assertEqual(self.queue.connected("one", 0.0, width=4, max_sends=0), [])
         self.assertEqual(self.deliver_all(), [("delete", "old", "5"), ("insert", "new", "7")])
 
         self.push(configmap("new", "8"), operation="delete")
         self.recorded["default", "third"] = "9"
         self.push(configmap("third", "9"), operation="insert")
-        gone = self.queue.connected("two", width=4, max_sends=0)
+        gone = self.queue.connected("two", 0.0, width=4, max_sends=0)
         self.assertEqual([order.uid for order in gone], ["new"])
         self.assertEqual(self.deliver_all(), [])
 
@@ -338,7 +355,7 @@ class PromiseTests(Case):
     ) -> None:
         """Changes, deletes, recreations, repairs, lost links and restarts of the cloud."""
         self.setUp()
-        self.queue.connected("x", width=width, max_sends=max_sends)
+        self.queue.connected("x", 0.0, width=width, max_sends=max_sends)
         cluster: dict[str, tuple[str, int]] = {}
         edge: dict[str, tuple[str, int]] = {}
         sent: list[str] = []
@@ -400,12 +417,12 @@ class PromiseTests(Case):
             elif verb == "ack" and sent:
                 ack(sent[n % len(sent)])
             elif verb == "reconnect":
-                self.queue.connected("x", width=width, max_sends=max_sends)
+                self.queue.connected("x", 0.0, width=width, max_sends=max_sends)
             elif verb == "restart":
                 self.queue = NodeMessageQueue(
                     "edge-1", lambda ns, uid: self.recorded.get((ns, uid))
                 )
-                self.queue.connected("x", width=width, max_sends=max_sends)
+                self.queue.connected("x", 0.0, width=width, max_sends=max_sends)
                 sent.clear()
                 for name, (uid, version) in cluster.items():
                     push("insert", name, uid, version)

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from kubeedge_tx.api import meta
 from kubeedge_tx.api.resources import NODES, PODS
+from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.cloud.edgecontroller.claims import CLOUDCORE, MAX_VERSIONS, SESSION, Claim
 from kubeedge_tx.kube.interfaces import IListener
 from tests.cloud.edgecontroller.clouds import NODE, Cloud, Edge, written
@@ -190,6 +191,30 @@ class OneCloudTests(EdgeControllerCase):
         found = self.kube.peek(NODES, "", NODE) or {}
         self.assertEqual(found["status"]["phase"], "Running")
 
+    def test_somebody_is_always_faster(self) -> None:
+        """A report that meets one conflict after the other is for later, and not given up."""
+        self.say(connected(NODE))
+        conflict = kube_error(409, "Conflict", "modified")
+        content = {"UID": "uid-web", "Name": "web", "Status": {"phase": "Failed"}}
+        for kind, verb, resource, body in (
+            (PODS, "patch", "default/podpatch/web", {"metadata": {"uid": "uid-web"}}),
+            (NODES, "patch", f"null/nodepatch/{NODE}", {"status": {}}),
+            (PODS, "update", "default/podstatus/web", content),
+            (NODES, "update", f"default/nodestatus/{NODE}", {"UID": "", "Status": {}}),
+        ):
+            self.kube.fail_next(verb, conflict, kind=kind, times=3)
+            answer = read(self.ask(verb, resource, body))
+            error = answer.get("Err") or answer
+            self.assertEqual(error["ErrStatus"]["code"], 503, resource)
+
+    def test_a_node_made_anew(self) -> None:
+        """What an edge says of a Node that is gone is refused for good."""
+        self.say(connected(NODE))
+        said = {"metadata": {"uid": "of-before"}, "status": {}}
+        self.kube.fail_next("patch", kube_error(409, "Conflict", "uid"), kind=NODES)
+        error = self.error_of(self.ask("patch", f"null/nodepatch/{NODE}", said))
+        self.assertEqual(error["code"], 404)
+
     def test_the_mark_meets_a_heartbeat(self) -> None:
         """A Node that has changed meanwhile is marked all the same."""
         self.kube.fail_next("patch", kube_error(409, "Conflict", "modified"), kind=NODES)
@@ -232,14 +257,18 @@ class OneCloudTests(EdgeControllerCase):
         taken["metadata"].setdefault("annotations", {})[SESSION] = mark
         self.kube.put(NODES, taken)
 
+    def unheard(self, operation: str, resource: str, content: Any) -> list[Message]:
+        """Say something as the node; returns what is sent because of it."""
+        return self.say(from_edge(operation, f"node/{NODE}/{resource}", content))
+
     def test_taken_and_gone(self) -> None:
         """The edge has connected elsewhere and does not answer here: its session ends here."""
         self.say(connected(NODE))
         self.report()
         self.other()
         self.assertEqual(self.edges.displaced, [NODE])
-        error = self.error_of(self.ask("patch", f"null/nodepatch/{NODE}", {"status": {}}))
-        self.assertEqual((error["code"], error["reason"]), (409, "Displaced"))
+        # An answer might find the edge when it comes back, which would take it for the last word.
+        self.assertEqual(self.unheard("patch", f"null/nodepatch/{NODE}", {"status": {}}), [])
         self.assertEqual(self.mark(), "cloud-b/1")
 
     def test_taken_by_mistake(self) -> None:
@@ -271,8 +300,7 @@ class OneCloudTests(EdgeControllerCase):
             ("default/podstatus/web", content),
             (f"default/nodestatus/{NODE}", {"UID": "", "Status": {"phase": "Gone"}}),
         ):
-            answer = self.ask("update", resource, body)
-            self.assertEqual(read(answer)["ErrStatus"]["reason"], "Displaced")
+            self.assertEqual(self.unheard("update", resource, body), [])
         found = self.kube.peek(PODS, "default", "web") or {}
         self.assertNotEqual((found.get("status") or {}).get("phase"), "Failed")
 
