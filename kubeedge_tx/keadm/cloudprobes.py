@@ -18,7 +18,7 @@ from kubeedge_tx.keadm.probes import Result
 from kubeedge_tx.security.authority import load_certificate
 from kubeedge_tx.security.files import der_to_pem
 from kubeedge_tx.security.identity import serves
-from kubeedge_tx.security.token import expiry, split_token
+from kubeedge_tx.security.token import expiry, made_for, split_token
 
 TIMEOUT: Final = 5.0
 SKEW_WARN: Final = 60.0
@@ -126,7 +126,7 @@ def _authority(cloud: Cloud) -> tuple[_Answer | None, Result]:
 
 
 def token(cloud: Cloud) -> Result:
-    """The token is one, and not expired."""
+    """The token is one, for this node, and not expired."""
     if not cloud.token:
         if cloud.cert_file.exists():
             return Result("token", "ok", "not needed: this edge has its certificate")
@@ -134,9 +134,16 @@ def token(cloud: Cloud) -> Result:
             "token", "fail", "there is none", "give --token: what `keadm gettoken` prints"
         )
     try:
-        ends = expiry(cloud.token)
+        ends, node = expiry(cloud.token), made_for(cloud.token)
     except TokenError as error:
         return Result("token", "fail", str(error), "copy what `keadm gettoken` prints, whole")
+    if node not in ("", cloud.node):
+        return Result(
+            "token",
+            "fail",
+            f"it is for node {node}, this one is {cloud.node}",
+            f"get one with `keadm gettoken --node {cloud.node}`, or give --edgenode-name {node}",
+        )
     if ends is None:
         return Result("token", "ok", "never expires")
     left = ends - time.time()

@@ -30,9 +30,10 @@ def standing(cluster: Cluster) -> str | None:
     return data["tokendata"].decode().strip() if data and data.get("tokendata") else None
 
 
-def make(cluster: Cluster, seconds: int, now: float) -> str:
+def make(cluster: Cluster, seconds: int, now: float, node: str = "") -> str:
     """Make a token that is good for so long.
 
+    :param node: who alone may use it; empty: whoever has it. A Go cloudcore does not look.
     :raises KeadmError: the cloud has no CA yet.
     """
     authority = cluster.secret("casecret")
@@ -40,10 +41,10 @@ def make(cluster: Cluster, seconds: int, now: float) -> str:
         raise KeadmError("secret kubeedge/casecret is not there yet: has the cloud started?")
     identity = secrets.token_hex(6)
     ends = int(now) + seconds
-    note = TokenNote(created=int(now), expires=ends)
+    note = TokenNote(created=int(now), expires=ends, node=node)
     cluster.set_in_secret(TOKENS_SECRET, {identity: msgspec.json.encode(note)})
     forget_expired(cluster, now)
-    return make_token(authority["cadata"], authority["cakeydata"], ends, identity)
+    return make_token(authority["cadata"], authority["cakeydata"], ends, identity, node)
 
 
 def notes(cluster: Cluster) -> dict[str, TokenNote]:
@@ -83,7 +84,8 @@ def revoke(cluster: Cluster, which: str, now: float) -> str:
     else:
         raise KeadmError(f"there is no token {which!r}; `keadm gettoken list` shows them")
     old = known.get(identity)
-    note = TokenNote(created=old.created if old else int(now), expires=int(ends), revoked=int(now))
+    old = old or TokenNote(created=int(now), expires=int(ends))
+    note = msgspec.structs.replace(old, expires=int(ends), revoked=int(now))
     cluster.set_in_secret(TOKENS_SECRET, {identity: msgspec.json.encode(note)})
     if current is not None and identity == token_id(current):
         _replace_standing(cluster, int(ends))
@@ -100,17 +102,19 @@ def _replace_standing(cluster: Cluster, ends: int) -> None:
     cluster.set_in_secret(STANDING, {"tokendata": token.encode()})
 
 
-def rows(cluster: Cluster, now: float) -> list[tuple[str, str, str, str]]:
-    """Id, state, end and origin of each token."""
+def rows(cluster: Cluster, now: float) -> list[tuple[str, ...]]:
+    """Id, state, end, node and origin of each token."""
     known = notes(cluster)
     current = standing(cluster)
-    listed = []
+    listed: list[tuple[str, ...]] = []
     if current is not None:
         identity, ends = token_id(current), expiry(current)
-        listed.append((identity, _state(known.get(identity), ends, now), _date(ends), "cloud"))
+        state = _state(known.get(identity), ends, now)
+        listed.append((identity, state, _date(ends), "any", "cloud"))
     for identity, note in sorted(known.items(), key=lambda item: item[1].created):
         if current is None or identity != token_id(current):
-            listed.append((identity, _state(note, note.expires, now), _date(note.expires), "keadm"))
+            state = _state(note, note.expires, now)
+            listed.append((identity, state, _date(note.expires), note.node or "any", "keadm"))
     return listed
 
 

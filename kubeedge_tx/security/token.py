@@ -27,6 +27,8 @@ MAX_TOKEN_CHARS: Final = 4096
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]+")
 _DIGESTS: Final = {"HS256": "sha256", "HS384": "sha384", "HS512": "sha512"}
+_SUBJECT: Final = "system:node:"
+"""Before a node's name in the claim ``sub``, as in the CN of its certificate."""
 _PART_NAMES: Final = ("header", "claims", "signature")
 
 
@@ -38,6 +40,7 @@ class _Claims(msgspec.Struct, frozen=True):
     exp: float | None = None
     nbf: float | None = None
     jti: str = ""
+    sub: str = ""
 
 
 TOKENS_SECRET: Final = "keadm-tokens"  # noqa: S105 - a secret's name
@@ -51,9 +54,13 @@ class TokenNote(msgspec.Struct, frozen=True, omit_defaults=True):
     expires: int
     revoked: int = 0
     """When; 0: it was not."""
+    node: str = ""
+    """Who alone may use it; empty: any."""
 
 
-def make_token(ca_der: bytes, key: bytes, expires_at: int, identity: str = "") -> str:
+def make_token(
+    ca_der: bytes, key: bytes, expires_at: int, identity: str = "", node: str = ""
+) -> str:
     """Make a join token.
 
     :param ca_der: the CA certificate.
@@ -61,11 +68,14 @@ def make_token(ca_der: bytes, key: bytes, expires_at: int, identity: str = "") -
     :param expires_at: seconds since 1970.
     :param identity: its claim ``jti``, by which it can be revoked; the one that the cloud
         renews has none. (A Go cloudcore only looks at the signature and at ``exp``.)
+    :param node: who alone may use it, its claim ``sub``; empty: whoever has it.
     """
     head = _encode(b'{"alg":"HS256","typ":"JWT"}')
     content: dict[str, object] = {"exp": expires_at}
     if identity:
         content["jti"] = identity
+    if node:
+        content["sub"] = f"{_SUBJECT}{node}"
     claims = _encode(msgspec.json.encode(content))
     signature = hmac.digest(key, f"{head}.{claims}".encode("ascii"), "sha256")
     return f"{hashlib.sha256(ca_der).hexdigest()}.{head}.{claims}.{_encode(signature)}"
@@ -111,10 +121,11 @@ def verify_ca(token: str, ca_der: bytes) -> None:
         )
 
 
-def verify_jwt(jwt: str, key: bytes, now: float) -> None:
+def verify_jwt(jwt: str, key: bytes, now: float) -> str:
     """Check a token without its first part, as an edge presents it.
 
     :param now: seconds since 1970.
+    :returns: the node that alone may use it; empty: any may.
     :raises TokenError: malformed, wrongly signed, or expired; the text says which.
     """
     if len(jwt) > MAX_TOKEN_CHARS:
@@ -140,6 +151,7 @@ def verify_jwt(jwt: str, key: bytes, now: float) -> None:
         )
     if claims.nbf is not None and now < claims.nbf:
         raise TokenError(f"the token is valid only from {_date(claims.nbf)}")
+    return claims.sub.removeprefix(_SUBJECT)
 
 
 def expiry(token: str) -> float | None:
@@ -147,11 +159,15 @@ def expiry(token: str) -> float | None:
 
     :raises TokenError: it is no token.
     """
-    _ca_hash, jwt = split_token(token)
-    try:
-        return msgspec.json.decode(_decode("claims", jwt.split(".")[1]), type=_Claims).exp
-    except (msgspec.DecodeError, RecursionError):
-        raise TokenError("the token is malformed: its claims are no JSON") from None
+    return _read(split_token(token)[1]).exp
+
+
+def made_for(token: str) -> str:
+    """Name the node that alone may use a token (whole); empty: any may. Verifies nothing.
+
+    :raises TokenError: it is no token.
+    """
+    return _read(split_token(token)[1]).sub.removeprefix(_SUBJECT)
 
 
 def token_id(token: str) -> str:
@@ -167,12 +183,7 @@ def jwt_id(jwt: str) -> str:
 
     :raises TokenError: it is none.
     """
-    body = _decode("claims", (*jwt.split("."), "", "")[1])
-    try:
-        claims = msgspec.json.decode(body, type=_Claims)
-    except (msgspec.DecodeError, RecursionError):
-        raise TokenError("the token is malformed: its claims are no JSON") from None
-    return claims.jti or hashlib.sha256(jwt.encode("utf-8", "replace")).hexdigest()[:12]
+    return _read(jwt).jti or hashlib.sha256(jwt.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def is_revoked(note: bytes) -> bool:
@@ -181,6 +192,14 @@ def is_revoked(note: bytes) -> bool:
         return msgspec.json.decode(note, type=TokenNote).revoked > 0
     except (msgspec.DecodeError, RecursionError):
         return False
+
+
+def _read(jwt: str) -> _Claims:
+    body = _decode("claims", (*jwt.split("."), "", "")[1])
+    try:
+        return msgspec.json.decode(body, type=_Claims)
+    except (msgspec.DecodeError, RecursionError):
+        raise TokenError("the token is malformed: its claims are no JSON") from None
 
 
 def _encode(data: bytes) -> str:

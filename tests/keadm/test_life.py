@@ -247,7 +247,15 @@ class TokenTests(MachineCase):
         self.assertEqual(refused.status, 1)
         self.assertIn(f"the token {token_id(made)} was revoked", refused.line("Error"))
         self.assertIn("The agent was stopped", refused.output)
-        fresh = self.keadm("gettoken", *where, "--ttl", "5m").output.strip()
+        others = self.keadm("gettoken", *where, "--node", "another").output.strip()
+        self.assertRegex(
+            self.keadm("gettoken", *where, "list").output,
+            rf"{token_id(others)} +valid +[-0-9]+ [:0-9]+ +another +keadm",
+        )
+        refused = self.join(others)
+        self.assertEqual(refused.status, 1)
+        self.assertIn("it is for node another, this one is edge-1", refused.output)
+        fresh = self.keadm("gettoken", *where, "--ttl", "5m", "--node", "edge-1").output.strip()
         done = self.join(fresh)
         self.assertEqual(done.status, 0, done.output)
         self.assertEqual(self.keadm("gettoken", *where, "revoke", standing).status, 0)
@@ -258,6 +266,8 @@ class TokenTests(MachineCase):
     def _refuses_bad_input(self, where: tuple[str, ...]) -> None:
         done = self.keadm("gettoken", *where, "--ttl", "soon")
         self.assertIn("expected 30m, 12h, 7d", done.output)
+        done = self.keadm("gettoken", *where, "--node", "Edge_1")
+        self.assertIn("'Edge_1' is no name that a node may have", done.output)
         done = self.keadm("gettoken", *where, "revoke", "nobody")
         self.assertIn("there is no token 'nobody'", done.output)
 

@@ -12,6 +12,7 @@ from kubeedge_tx.security.token import (
     expiry,
     is_revoked,
     jwt_id,
+    made_for,
     make_token,
     split_token,
     token_id,
@@ -52,6 +53,20 @@ class TokenTests(SynchronousTestCase):
         for bad in ("", "a", "a.b.c", "....", "e30"):
             with self.assertRaises(TokenError):
                 jwt_id(bad)
+
+    def test_for_one_node(self) -> None:
+        """A token may be for one node; who reads it is told which, and it cannot be changed."""
+        token = make_token(CA, KEY, 2_000_000_000, "abc", "edge-1")
+        jwt = split_token(token)[1]
+        claims = pyjwt.decode(jwt, KEY, algorithms=["HS256"], options={"verify_exp": False})
+        self.assertEqual(claims["sub"], "system:node:edge-1")
+        self.assertEqual((verify_jwt(jwt, KEY, 1), made_for(token)), ("edge-1", "edge-1"))
+        plain = make_token(CA, KEY, 2_000_000_000)
+        self.assertEqual((verify_jwt(split_token(plain)[1], KEY, 1), made_for(plain)), ("", ""))
+        head, _, signature = jwt.split(".")
+        other = split_token(make_token(CA, KEY, 2_000_000_000, "abc", "edge-2"))[1].split(".")[1]
+        with self.assertRaisesRegex(TokenError, "signature is wrong"):
+            verify_jwt(f"{head}.{other}.{signature}", KEY, 1)
 
     def test_notes(self) -> None:
         """Only a note that says so revokes; a damaged one does not lock anybody out."""

@@ -124,16 +124,19 @@ class Issuer:
 
         :raises Refused: with the status and text to answer.
         """
+        bound = ""
         if asked.certificate is not None:
             self._check_certificate(asked.certificate, asked.node_header, now)
         else:
-            self._check_token(asked.authorization, now)
+            bound = self._check_token(asked.authorization, now)
         usages = _usages(asked.usages_header)
         try:
             request = load_request(asked.csr_der)
         except CertificateError as error:
             raise Refused(500, f"cannot sign: {error}") from None
         node = self._check_request(request, asked)
+        if bound and node != bound:
+            raise Refused(401, f"the token is for node {bound}, the request names {node!r}")
         try:
             der = self._authority.sign_request(
                 asked.csr_der, now=now, days=self.signing_days, usages=usages
@@ -178,14 +181,15 @@ class Issuer:
                 identity.node or node_header,
             )
 
-    def _check_token(self, authorization: str, now: datetime) -> None:
+    def _check_token(self, authorization: str, now: datetime) -> str:
+        """Return the node that alone may use the token; empty: any may."""
         if not authorization:
             raise Refused(401, "neither a client certificate nor a token (header Authorization)")
         words = authorization.split(" ")
         if len(words) != 2:
             raise Refused(401, "header Authorization is not 'Bearer <token>'")
         try:
-            verify_jwt(words[1], self._authority.key_der, now.timestamp())
+            node = verify_jwt(words[1], self._authority.key_der, now.timestamp())
             identity = jwt_id(words[1])
         except TokenError as error:
             raise Refused(401, str(error)) from None
@@ -193,6 +197,7 @@ class Issuer:
             raise Refused(
                 401, f"the token {identity} was revoked; get a new one with `keadm gettoken`"
             )
+        return node
 
     def _check_request(self, request: x509.CertificateSigningRequest, asked: Asked) -> str:
         """Return the node that the request is for."""

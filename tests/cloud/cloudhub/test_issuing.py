@@ -109,6 +109,22 @@ class IssuingTests(SynchronousTestCase):
             self.assertEqual(code, 401)
             self.assertIn(words, text)
 
+    def test_token_of_another_node(self) -> None:
+        """A token that is for one node is good for no other, nor for who names none."""
+        ends = int(NOW.timestamp()) + 3600
+        authority = self.authority
+        for node in ("edge-1", "edge-2"):
+            jwt = split_token(make_token(authority.cert_der, authority.key_der, ends, "i", node))[1]
+            asked = replace(self.by_token, authorization=f"Bearer {jwt}")
+            if node == "edge-1":
+                self.assertEqual(self.issuer.issue(asked, NOW).node, "edge-1")
+                csr, _key = edge_request(organization=OLD[0], name=OLD[1])
+                asked = replace(asked, csr_der=csr, node_header="")
+                self.assertEqual(self.refusal(asked, legacy=True)[0], 401)
+            else:
+                refused = (401, "the token is for node edge-2, the request names 'edge-1'")
+                self.assertEqual(self.refusal(asked), refused)
+
     def test_scheme_word_is_not_looked_at(self) -> None:
         """As upstream, any word before the token will do."""
         self.issuer.issue(replace(self.by_token, authorization=f"Token {self.jwt()}"), NOW)
