@@ -49,6 +49,7 @@ class NodeLife:
         self._deletion = Deletion(verbs)
         self._clock = clock
         self._heard: dict[str, float] = {}
+        self._looked_at = 0.0
         self._events = EventRecorder(verbs, "node-controller")
         self._loop = LoopingCall(self._look)
         self._loop.clock = clock
@@ -56,7 +57,7 @@ class NodeLife:
 
     def start(self) -> None:
         """Give every node its time from now on, and look every few seconds."""
-        now = self._clock.seconds()
+        now = self._looked_at = self._clock.seconds()
         for item in self._store.shelf("nodes").all():
             self._heard[item.name] = now
         self._unlisten = [
@@ -93,6 +94,10 @@ class NodeLife:
 
     def _look(self) -> None:
         now = self._clock.seconds()
+        deaf = now - self._looked_at - _LOOK_SECONDS
+        self._looked_at = now
+        if deaf >= _LOOK_SECONDS:  # this process hung; what nodes said meanwhile is still unread
+            self._heard = {name: min(now, heard + deaf) for name, heard in self._heard.items()}
         for item in list(self._store.shelf("nodes").all()):
             heard = self._heard.setdefault(item.name, now)
             if now - heard >= self._grace(item.name) and _ready(item.obj) != "Unknown":

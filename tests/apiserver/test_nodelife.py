@@ -68,6 +68,16 @@ class NodeLifeTests(SynchronousTestCase):
         self.wait(100)
         self.assertEqual(self.world.store.version, version)
 
+    def test_deaf(self) -> None:
+        """While the API itself hung it could hear nobody: that silence is not the node's."""
+        self.renew()
+        self.wait(20)
+        self.world.clock.advance(300)  # SIGSTOP, or a machine that was asleep
+        self.wait(GRACE_SECONDS - 26)
+        self.assertEqual(self.ready()["status"], "True")
+        self.wait(12)
+        self.assertEqual(self.ready()["status"], "Unknown")
+
     def test_lease_says_how_long(self) -> None:
         """A node that promised to be heard of sooner is missed sooner."""
         self.renew()
