@@ -41,6 +41,7 @@ class StormTests(TestCase):
         self.assertEqual(len(result.converged), 2)
         self.assertGreater(len(result.faults), 5, str(result.faults))
         self.assertGreater(result.writes["changed"], 50, str(result.writes))
+        self.assertGreater(result.reports, 20)
 
     def _say(self, text: str) -> None:
         self._log.info("{text}", text=text)

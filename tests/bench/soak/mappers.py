@@ -10,6 +10,9 @@ from typing import Any, Final
 import msgspec
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
+from twisted.internet.interfaces import IReadWriteDescriptor
+from twisted.internet.task import LoopingCall
+from zope.interface import implementer
 
 from kubeedge_tx.faultkit.history import Event
 from tests.bench.soak.objects import Thing
@@ -18,6 +21,32 @@ from tests.system.roles import pause
 
 _DEVICE: Final = "$hw/events/device/"
 _RESULT: Final = "/twin/update/result"
+_TICK: Final = 1.0
+"""Seconds between two looks at keepalives, and at who must connect again."""
+
+
+@implementer(IReadWriteDescriptor)
+class _Socket:
+    """The socket of a client, in the reactor: paho's own loop takes no descriptor over 1023."""
+
+    def __init__(self, client: mqtt.Client, plug: Any) -> None:
+        self._client = client
+        self._plug = plug
+
+    def fileno(self) -> int:
+        return int(self._plug.fileno())
+
+    def logPrefix(self) -> str:
+        return "mapper"
+
+    def doRead(self) -> None:
+        self._client.loop_read()
+
+    def doWrite(self) -> None:
+        self._client.loop_write()
+
+    def connectionLost(self, reason: object) -> None:
+        self._client.loop_read()  # by which it hears of it
 
 
 class Mappers:
@@ -40,6 +69,9 @@ class Mappers:
         self._note = note
         self._devices = {thing.key: thing for thing in things if thing.steady}
         self._clients: dict[int, mqtt.Client] = {}
+        self._plugs: dict[Any, _Socket] = {}
+        self._ticks = LoopingCall(self._tick)
+        self._ticks.clock = reactor
         self._number = 0
         self._running = False
         self.said = 0
@@ -52,16 +84,44 @@ class Mappers:
             client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=f"mapper-{node}")
             client.on_connect = self._connected
             client.on_message = self._answered
-            client.reconnect_delay_set(1, 2)
+            client.on_socket_open = self._opened
+            client.on_socket_close = self._closed
+            client.on_socket_register_write = lambda _client, _data, plug: self._reactor.addWriter(
+                self._plugs[plug]
+            )
+            client.on_socket_unregister_write = lambda _client, _data, plug: (
+                self._reactor.removeWriter(self._plugs[plug])
+            )
             client.connect_async("127.0.0.1", self._site.mqtt_ports[node], keepalive=20)
-            client.loop_start()
             self._clients[node] = client
+        self._ticks.start(_TICK)
 
     def close(self) -> None:
-        """Disconnect; their threads have ended when this returns."""
+        """Disconnect."""
+        if self._ticks.running:
+            self._ticks.stop()
         for client in self._clients.values():
             client.disconnect()
-            client.loop_stop()
+            client.loop_write()
+
+    def _tick(self) -> None:
+        for client in self._clients.values():
+            if client.socket() is not None:
+                client.loop_misc()
+                continue
+            try:
+                client.reconnect()
+            except OSError:
+                continue  # its edge does not run
+
+    def _opened(self, client: mqtt.Client, _data: Any, plug: Any) -> None:
+        self._plugs[plug] = _Socket(client, plug)
+        self._reactor.addReader(self._plugs[plug])
+
+    def _closed(self, _client: mqtt.Client, _data: Any, plug: Any) -> None:
+        gone = self._plugs.pop(plug)
+        self._reactor.removeReader(gone)
+        self._reactor.removeWriter(gone)
 
     async def run(self, rate: float) -> None:
         """Report until :meth:`stop`, so many times a second altogether."""
@@ -98,7 +158,7 @@ class Mappers:
         if answer.get("code"):
             return
         number = int(answer["event_id"])
-        self._reactor.callFromThread(self._was_taken, f"default/device/{name}", number)
+        self._was_taken(f"default/device/{name}", number)
 
     def _was_taken(self, key: str, number: int) -> None:
         node = self._site.nodes[self._devices[key].nodes[0]]

@@ -108,6 +108,8 @@ class Soak:
         result.faults = self._faults.done
         result.writes = self._writer.done
         result.reports = self._mappers.said
+        if not result.reports and any(thing.steady for thing in self._things):
+            result.broken.append("no device has reported: the mappers were never connected")
         result.events = self._history.checker.events
         return result
 
