@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -21,6 +22,10 @@ from kubeedge_tx.errors import ConfigError
 
 LONGEST_DELAY: Final = 60.0
 """Seconds by which one call can be late at most."""
+
+STUBBORN: Final = 5.0
+"""Seconds after which a strace that was told to let go is killed. It can wait for ever: for the
+alarm of a delay that went off before it listened, of a process that was killed meanwhile."""
 
 _WRITES: Final = "pwrite64,pwritev,pwritev2,fallocate"
 """With an offset: only files are written so. Databases (SQLite, bbolt, LevelDB's log apart) do."""
@@ -101,6 +106,7 @@ class _Strace(ProcessProtocol):
         self.faults = faults
         self.alive = False
         self._said = b""
+        self._reactor: Any = None
         self._attached: Deferred[None] | None = None
         self._ended: Deferred[None] = Deferred()
 
@@ -111,19 +117,26 @@ class _Strace(ProcessProtocol):
         for tool, package in (("strace", "strace"), ("setpriv", "util-linux")):
             if shutil.which(tool) is None:
                 raise ConfigError(self._what, f"needs {tool}: apt-get install {package}")
+        self._reactor = reactor
         attached = self._attached = Deferred()
         reactor.spawnProcess(self, command[0], command, env=dict(os.environ))
         return attached
 
     async def stop(self) -> None:
         """Let go; returns when it has."""
+        if self.transport is None or self._ended.called:
+            return
+        self._signal("TERM")
+        late = self._reactor.callLater(STUBBORN, self._signal, "KILL")
+        await self._ended
+        if late.active():
+            late.cancel()
+
+    def _signal(self, name: str) -> None:
         transport: IProcessTransport | None = self.transport
-        if transport is not None and not self._ended.called:
-            try:
-                transport.signalProcess("TERM")
-            except ProcessExitedAlready:
-                return
-            await self._ended
+        assert transport is not None
+        with suppress(ProcessExitedAlready):  # we hear of its end in a moment
+            transport.signalProcess(name)
 
     def _arguments(self) -> list[str]:
         calls, tampering = [], []

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from kubeedge_tx.errors import ConfigError
+from kubeedge_tx.faultkit import inject
 from kubeedge_tx.faultkit.inject import DiskFaults, Injections
 from tests.faultkit.machines import Program
 from tests.requirements import requires
@@ -72,6 +73,16 @@ class InjectionTests(TestCase):
         self.assertEqual((await self.writer.ask())[0], "SQLITE_FULL")
         await self.faults.slow(self.writer.pid, 0)
         self.assertEqual((await self.writer.ask())[0], "SQLITE_FULL")
+
+    async def test_stubborn(self) -> None:
+        """A tracer that does not let go when it is told to is killed; the process goes on."""
+        self.patch(inject, "STUBBORN", 0.1)
+        await self.writer.ask()
+        await self.faults.no_space(self.writer.pid)
+        os.kill(tracer(self.writer.pid), signal.SIGSTOP)
+        await self.faults.end(self.writer.pid)
+        self.assertEqual(tracer(self.writer.pid), 0)
+        self.assertEqual((await self.writer.ask())[0], "")
 
     async def test_target_ends(self) -> None:
         """A process that ends under its faults is forgotten."""
