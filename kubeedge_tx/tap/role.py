@@ -12,12 +12,13 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 import msgspec
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -30,6 +31,10 @@ from kubeedge_tx.errors import ConfigError, KubeEdgeError
 from kubeedge_tx.observe import LOG_FILE, logs
 from kubeedge_tx.observe.logfile import LogFile
 from kubeedge_tx.observe.systemd import Notifier
+
+GIVE_BACK_EVERY: Final = 600.0
+"""Seconds between two times that libc is asked to give back what is free. Left to itself it keeps
+what a busy hour took in pieces here and there, and the process seems to grow for ever."""
 
 C = TypeVar("C", bound=msgspec.Struct)
 
@@ -171,6 +176,8 @@ class RoleService(Service):
         self._levels = logs.Levels("info")
         self._output = logs.Output(sys.stdout, "text")
         self._systemd = Notifier(os.environ, reactor)
+        self._giving_back = LoopingCall(give_back)
+        self._giving_back.clock = reactor
         log_file = os.environ.get(LOG_FILE)
         self._log_file = LogFile(reactor, Path(log_file)) if log_file else None
         self.setName(name)
@@ -212,10 +219,14 @@ class RoleService(Service):
         self._log.info("{role} is ready: {listed}", role=self.name, listed=listed)
         self._systemd.tell(f"READY=1\nSTATUS=ready: {listed}")
         self._systemd.watch()
+        gc.collect()  # what only the start needed
         give_back()
+        self._giving_back.start(GIVE_BACK_EVERY, now=False)
 
     async def _stop(self) -> None:
         self._systemd.stopping()
+        if self._giving_back.running:
+            self._giving_back.stop()
         if self._lock is not None:
             self._ready_file.unlink(missing_ok=True)
         if self._starting is not None:
@@ -284,8 +295,7 @@ def _listed(keys: set[str]) -> str:
 
 
 def give_back() -> None:
-    """Hand the memory that only the start needed back to the system, where libc can."""
-    gc.collect()
+    """Hand free memory back to the system, where libc can: a few milliseconds."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
