@@ -67,13 +67,15 @@ class Client:
 
     def __init__(self, kube: FakeKube) -> None:
         self._kube = kube
-        self.slow = False
+        self.slow = self.dead = False
         self.held: deque[tuple[Any, Any]] = deque()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._kube, name)
 
         def call(*arguments: Any, **options: Any) -> Any:
+            if self.dead:
+                return Deferred()
             answer = method(*arguments, **options)
             if not self.slow:
                 return answer
@@ -277,6 +279,7 @@ class Cloud:
 
     def kill(self) -> None:
         """``kill -9``: what it had under way has happened or never will."""
+        self.client.dead = True
         for answer, _ in self.client.held:
             answer.addErrback(lambda _failure: None)
         gone = {each.event for each in self.informers.values()}

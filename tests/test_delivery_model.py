@@ -20,7 +20,6 @@ from kubeedge_tx.api.resources import CONFIGMAPS, PODS
 from kubeedge_tx.beehive.message import Message
 from kubeedge_tx.beehive.route import Resource
 from kubeedge_tx.edge.metamanager.manager import MetaManager
-from kubeedge_tx.errors import KubeError
 from tests.delivery_world import World
 
 PLACES = [(PODS, "a"), (PODS, "b"), (CONFIGMAPS, "for-a"), (CONFIGMAPS, "shared")]
@@ -239,8 +238,7 @@ class DeliveryTests(SynchronousTestCase):
     """Order per object, nothing lost, nothing resurrected, both ends agree in the end."""
 
     def tearDown(self) -> None:
-        gc.collect()  # a cloud that is killed leaves refused calls that nobody hears of
-        self.flushLoggedErrors(KubeError)
+        gc.collect()  # what a killed cloud has left unheard fails here, not in another test
 
     def test_our_edge(self) -> None:
         """One cloud and an edge of ours keep the promises."""
