@@ -58,7 +58,7 @@ class SyncControllerTests(SynchronousTestCase):
         self.run_now(self.controller.started())
         self.addCleanup(lambda: self.run_now(self.controller.stopped()))
 
-    def has(self, node: str, namespace: str, uid: str, version: str) -> None:
+    def reported(self, node: str, namespace: str, uid: str, version: str) -> None:
         self.held.append((node, namespace, uid, version))
 
     def removed(self, node: str, namespace: str, uid: str) -> None:

@@ -62,8 +62,8 @@ class ISyncPoint(Interface):
     def acked(node: str, order: Order) -> None:
         """Note an acknowledgement: record its version, or remove the record of a delete."""
 
-    def has(node: str, namespace: str, uid: str, version: str) -> None:
-        """Note that a node has a newer version of an object than its record says."""
+    def reported(node: str, namespace: str, uid: str, version: str) -> None:
+        """Note which version a node says to have, if its record says an older one."""
 
     def removed(node: str, namespace: str, uid: str) -> None:
         """Remove a record: the object is no longer on the node."""
@@ -207,7 +207,7 @@ class SyncPoint:
         record.object_name = order.name
         self._schedule(key, record)
 
-    def has(self, node: str, namespace: str, uid: str, version: str) -> None:
+    def reported(self, node: str, namespace: str, uid: str, version: str) -> None:
         kind, key = _place(node, namespace, uid)
         found = self._informers[kind].get(*key)
         known = self.recorded(node, namespace, uid)
@@ -215,9 +215,9 @@ class SyncPoint:
             return  # without a record, or with one that is being deleted, it is another story
         record = self._record(key)
         record.version = version
-        spec = found["spec"]
-        record.api_version, record.kind = spec["objectAPIVersion"], spec["objectKind"]
-        record.object_name = spec["objectName"]
+        spec = found.get("spec") or {}
+        record.api_version = spec.get("objectAPIVersion", "")
+        record.kind, record.object_name = spec.get("objectKind", ""), spec.get("objectName", "")
         self._schedule(key, record)
 
     def removed(self, node: str, namespace: str, uid: str) -> None:

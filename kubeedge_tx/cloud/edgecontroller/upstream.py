@@ -123,8 +123,8 @@ class Upstream:
         try:
             answer = success(shape, await work(request))
         except Displaced as error:
-            # No answer: the edge has asked again where it is now, and, though its question has
-            # the same id there, would take a refusal for the last word.
+            # No answer: the edge asks again where it is now, by the same id, and would take a
+            # refusal from here for the last word.
             self._note(request, error)
             return
         except KubeError as error:

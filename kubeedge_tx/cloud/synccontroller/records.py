@@ -33,8 +33,8 @@ class Key(NamedTuple):
 class Confirmations(Protocol):
     """Who writes the records, and has what is not written yet."""
 
-    def has(self, node: str, namespace: str, uid: str, version: str) -> object:
-        """Note that a node has a newer version of an object than its record says."""
+    def reported(self, node: str, namespace: str, uid: str, version: str) -> object:
+        """Note which version a node says to have, if its record says an older one."""
 
     def removed(self, node: str, namespace: str, uid: str) -> object:
         """Take back that a node has confirmed an object; ``null`` for cluster scope."""
@@ -107,7 +107,7 @@ class Records:
 
     def catch_up(self, key: Key, version: str) -> None:
         """Let a record say what the node has by now."""
-        self._confirmations.has(key.node, key.namespace or CLUSTER, key.uid, version)
+        self._confirmations.reported(key.node, key.namespace or CLUSTER, key.uid, version)
 
     def take_back(self, key: Key) -> None:
         """Believe no more that a node has confirmed an object."""

@@ -120,13 +120,13 @@ class SyncPointTests(SynchronousTestCase):
 
     def test_what_a_node_has(self) -> None:
         """A record follows what its node says to have; where there is none, none is made."""
-        self.point.has("edge-1", "default", "u", "10")
+        self.point.reported("edge-1", "default", "u", "10")
         self.assertIsNone(self.recorded_in_cluster())
         self.point.acked("edge-1", order("10"))
         self.clock.advance(2.0)
         another = self.make()
         for version, recorded in (("9", "10"), ("12", "12")):
-            another.has("edge-1", "default", "u", version)
+            another.reported("edge-1", "default", "u", version)
             self.clock.advance(2.0)
             self.assertEqual(self.recorded_in_cluster(), recorded)
         found = self.kube.peek(OBJECTSYNCS, "default", "edge-1.u")
@@ -134,7 +134,7 @@ class SyncPointTests(SynchronousTestCase):
         self.assertEqual(found["spec"]["objectKind"], "ConfigMap")
         self.kube.hold()
         another.removed("edge-1", "default", "u")
-        another.has("edge-1", "default", "u", "13")  # said before its delete was confirmed
+        another.reported("edge-1", "default", "u", "13")  # said before its delete was confirmed
         self.kube.release()
         self.clock.advance(2.0)
         self.assertIsNone(self.recorded_in_cluster())
