@@ -146,6 +146,23 @@ class SyncControllerTests(SynchronousTestCase):
         self.clock.advance(30)
         self.assertEqual(self.bus.brief(), [])
 
+    def test_first_word_got_lost(self) -> None:
+        """An edge of ours that connects and does not say what it has is asked; one of Go is not."""
+        self.start()
+        for window, speaks, asked in ((0, False, False), (32, True, False), (32, False, True)):
+            self.run_now(self.controller.handle(connected("edge-1", window)))
+            if speaks:
+                self.say(full=False)
+            self.bus.take()
+            self.clock.advance(30)
+            self.assertEqual(self.bus.brief(), ["digest node/edge-1/digest"] * asked)
+        self.run_now(self.controller.handle(connected("edge-1", 32)))
+        self.clock.advance(29)
+        self.run_now(self.controller.handle(connected("edge-1", 32)))
+        self.bus.take()
+        self.clock.advance(29)
+        self.assertEqual(self.bus.brief(), [])
+
     def test_lost_objects(self) -> None:
         """What an edge has confirmed and has not, or in an older version, is sent again."""
         for name in ("web", "old", "kept"):

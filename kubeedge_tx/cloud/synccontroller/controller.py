@@ -111,7 +111,10 @@ class SyncController:
             await self.inventory.said(route.resource.split("/")[1], message)
         elif route.source == names.CLOUDHUB:
             node = route.resource.removeprefix("node/")
-            self.inventory.forget(node)
+            if meta.mapping({"content": message.read()}, "content").get("window"):
+                self.inventory.connected(node)
+            else:
+                self.inventory.forget(node)
             if route.operation == "connected":
                 await self._check(self._records.of_node(node))
 

@@ -58,12 +58,21 @@ class Inventory:
         """Connected nodes that say what they have."""
         self._asked: set[str] = set()
         """Those of them that were asked for all of it, and have not answered."""
+        self._expected: dict[str, object] = {}
+        """Connected nodes that will say what they have, and a mark of their session."""
         self.lost = 0
 
+    def connected(self, node: str) -> None:
+        """Expect a node of ours, whose session has begun, to say what it has."""
+        self.forget(node)
+        mark = self._expected[node] = object()
+        self._tasks.spawn(f"first word of {node}", self._expect(node, mark))
+
     def forget(self, node: str) -> None:
-        """Expect nothing: its session has begun or ended."""
+        """Expect nothing: its session is over, or it is an edge of Go."""
         self._talkative.discard(node)
         self._asked.discard(node)
+        self._expected.pop(node, None)
 
     async def said(self, node: str, message: Message) -> None:
         """Take a digest: short, when an edge connects, and in full, when it was asked."""
@@ -73,6 +82,7 @@ class Inventory:
             self._log.warn("{node} sent a digest that is none", node=node)
             return
         self._talkative.add(node)
+        self._expected.pop(node, None)
         records = self._records.confirmed(node)
         if digest.holdings is None:
             ours = ((each.namespace, each.uid, each.version or "") for each in records.values())
@@ -106,6 +116,13 @@ class Inventory:
         if node not in self._asked:
             self._asked.add(node)
             self._tasks.spawn(f"what {node} has", self._ask_until_told(node))
+
+    async def _expect(self, node: str, mark: object) -> None:
+        """Ask a node that does not say by itself what it has: nobody acknowledges that, either."""
+        await deferLater(self._clock, ASK_AGAIN)
+        if self._expected.get(node) is mark:
+            del self._expected[node]
+            self._ask(node)
 
     async def _ask_until_told(self, node: str) -> None:
         for _ in range(ASKS):
